@@ -1,0 +1,35 @@
+# `make demo` shows the main job, `make test` proves it; both make the environment first.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: help demo test lint clean
+
+help:
+	@echo "make demo   run the example newsletter against the built-in sandbox"
+	@echo "make test   run the tests"
+	@echo "make lint   ruff and mypy"
+	@echo "make clean  remove the environment and what the demo made"
+
+$(READY): pyproject.toml constraints.txt
+	@echo "Making the environment in $(VENV) (about half a minute, once) ..."
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check \
+		--constraint constraints.txt --editable '.[test]'
+	@touch $(READY)
+
+demo: $(READY)
+	@rm -rf sandbox
+	@$(BIN)/bulkmail run campaigns/newsletter.yaml --sandbox --yes
+
+test: $(READY)
+	@$(BIN)/python -m pytest
+
+lint: $(READY)
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+clean:
+	rm -rf $(VENV) sandbox dry-run

@@ -1,0 +1,45 @@
+"""The command `bulkmail`: arguments, screens, signals, exit statuses.
+
+The only room that names a concrete ledger or transport. Data goes to standard output; questions,
+progress and errors go to standard error.
+"""
+
+import sys
+
+import click
+
+from bulkmail import __version__
+from bulkmail.cli.report import report
+from bulkmail.cli.run import run
+from bulkmail.cli.sandbox import sandbox
+from bulkmail.cli.status import status
+from bulkmail.errors import BulkmailError, ExitStatus
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="bulkmail")
+def commands() -> None:
+    """Send everyone on a list a message of their own: nobody skipped, nobody mailed twice in silence.
+
+    A campaign is one YAML file: recipients, templates, attachments, server. Begin with
+
+    \b
+      bulkmail run campaign.yaml --dry-run    look at what would be sent
+      bulkmail run campaign.yaml --sandbox    send it all to a server on this computer
+      bulkmail run campaign.yaml              send
+    """
+
+
+for command in (run, status, report, sandbox):
+    commands.add_command(command)
+
+
+def main() -> None:
+    """The console script."""
+    try:
+        commands(prog_name="bulkmail")
+    except BulkmailError as error:
+        click.echo(f"{error}", err=True)
+        sys.exit(error.status)
+    except KeyboardInterrupt:
+        sys.exit(ExitStatus.INTERRUPTED)

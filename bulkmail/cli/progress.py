@@ -1,0 +1,68 @@
+"""What is seen while a run sends: a live line on a terminal, or a plain line now and then."""
+
+import sys
+import time
+from types import TracebackType
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from bulkmail.cli import text
+from bulkmail.model import State
+
+SECONDS_BETWEEN_LINES = 10.0
+
+
+class RunProgress:
+    """Counts what is settled, of `total`."""
+
+    def __init__(self, total: int) -> None:
+        self.counts: dict[State, int] = {}
+        self._total = total
+        self._started = time.monotonic()
+        self._last_line = self._started
+        self._bar: Progress | None = None
+        if sys.stderr.isatty():
+            self._bar = Progress(
+                TextColumn("sending"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TextColumn("{task.fields[told]}"),
+                TimeRemainingColumn(),
+                console=Console(stderr=True),
+                transient=True,
+            )
+            self._task = self._bar.add_task("", total=total, told="")
+
+    def __enter__(self) -> "RunProgress":
+        if self._bar is not None:
+            self._bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        tb: TracebackType | None,
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def settled(self, state: State) -> None:
+        """One more recipient has come to `state`."""
+        self.counts[state] = self.counts.get(state, 0) + 1
+        if self._bar is not None:
+            self._bar.update(self._task, advance=1, told=text.states(self.counts))
+        elif time.monotonic() - self._last_line >= SECONDS_BETWEEN_LINES:
+            self._last_line = time.monotonic()
+            self.say(
+                f"{sum(self.counts.values()):,} of {self._total:,}: {text.states(self.counts)}"
+            )
+
+    def say(self, line: str) -> None:
+        """A line beside the display."""
+        if self._bar is not None:
+            self._bar.console.print(line, markup=False, highlight=False)
+        else:
+            click.echo(line, err=True)

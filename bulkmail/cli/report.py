@@ -1,0 +1,82 @@
+"""`bulkmail report`."""
+
+import csv
+import io
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, TextIO
+
+import click
+
+from bulkmail.cli import options
+from bulkmail.model import State
+
+_COLUMNS = (
+    "email",
+    "state",
+    "source",
+    "reason",
+    "reply",
+    "attempts",
+    "in_doubt_events",
+    "message_id",
+)
+
+
+def _states(context: click.Context, parameter: click.Parameter, value: str | None) -> list[State]:
+    try:
+        return [State(name.strip()) for name in value.split(",")] if value else []
+    except ValueError as error:
+        known = ", ".join(State)
+        raise click.BadParameter(f"{error}; states are {known}") from None
+
+
+@click.command()
+@options.campaign_file
+@click.option("--state", "states", callback=_states, help="Only these, e.g. failed,in_doubt.")
+@click.option("--format", "form", type=click.Choice(["text", "csv", "json"]), default="text")
+@click.option("--out", type=click.File("w", "utf-8", lazy=True), help="Write to this file.")
+@options.sandbox_flag
+def report(
+    file: Path, states: list[State], form: str, out: TextIO | None, in_sandbox: bool
+) -> None:
+    """Who got it, who did not, and why: one line per recipient."""
+    ledger, record = options.recorded(file, in_sandbox)
+    lines = _FORMATS[form](ledger.report(record, states))
+    for line in lines:
+        click.echo(line, file=out)
+    ledger.close()
+
+
+def _text(rows: Iterator[dict[str, Any]]) -> Iterator[str]:
+    for row in rows:
+        line = f"{row['email']:<34} {row['state']:<10} {row['source']}"
+        yield f"{line}  {row['reason']}".rstrip()
+
+
+def _json(rows: Iterator[dict[str, Any]]) -> Iterator[str]:
+    for row in rows:
+        yield json.dumps(row, ensure_ascii=False)
+
+
+def _csv(rows: Iterator[dict[str, Any]]) -> Iterator[str]:
+    yield _csv_line(_COLUMNS)
+    for row in rows:
+        yield _csv_line([_harmless(row[column]) for column in _COLUMNS])
+
+
+def _csv_line(cells: Any) -> str:
+    line = io.StringIO()
+    csv.writer(line, lineterminator="").writerow(cells)
+    return line.getvalue()
+
+
+def _harmless(cell: object) -> object:
+    """A spreadsheet would run text that begins like a formula; a quote before it makes it text."""
+    if isinstance(cell, str) and cell.startswith(("=", "+", "-", "@", "\t", "\r")):
+        return f"'{cell}"
+    return cell
+
+
+_FORMATS = {"text": _text, "csv": _csv, "json": _json}

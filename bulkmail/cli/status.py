@@ -1,0 +1,45 @@
+"""`bulkmail status`."""
+
+import json
+from pathlib import Path
+
+import click
+
+from bulkmail.campaign import LEDGER_NAME
+from bulkmail.cli import options, text
+from bulkmail.errors import MissingFileError
+from bulkmail.ledger import LedgerView
+
+
+@click.command()
+@click.argument(
+    "file", metavar="[FILE]", required=False, type=click.Path(path_type=Path, dir_okay=False)
+)
+@options.sandbox_flag
+@options.json_flag
+def status(file: Path | None, in_sandbox: bool, as_json: bool) -> None:
+    """How many recipients are in each state; without FILE, for all campaigns of this project."""
+    if file is not None:
+        ledger, record = options.recorded(file, in_sandbox)
+        records = [record]
+    else:
+        ledger = LedgerView(_here(in_sandbox))
+        records = ledger.campaigns()
+    for record in records:
+        tally = ledger.tally(record)
+        if as_json:
+            told = {"campaign": record.name, "states": tally}
+            click.echo(json.dumps(told, ensure_ascii=False))
+        else:
+            click.echo(f"{record.name}: {text.states(tally)}")
+    ledger.close()
+
+
+def _here(in_sandbox: bool) -> Path:
+    """The ledger of the project that the current folder belongs to."""
+    name = Path(options.SANDBOX_FOLDER, LEDGER_NAME) if in_sandbox else Path(LEDGER_NAME)
+    here = Path.cwd()
+    for folder in (here, *here.parents):
+        if (folder / name).is_file():
+            return folder / name
+    raise MissingFileError(f"no {name} here or in a folder above; name a campaign FILE")

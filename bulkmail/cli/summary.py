@@ -1,0 +1,131 @@
+"""What a run says when it ends: what became of everyone, and what to type next."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import click
+from rich.console import Console
+
+from bulkmail.campaign import shown
+from bulkmail.cli import text
+from bulkmail.cli.plan import Plan
+from bulkmail.cli.show import show_message
+from bulkmail.delivery import Stop
+from bulkmail.errors import ExitStatus
+from bulkmail.model import FILTERED, State
+from bulkmail.sandbox import Sandbox
+
+UNFINISHED = (State.PENDING, State.IN_FLIGHT, State.DEFERRED)
+TO_LOOK_AT = (State.FAILED, State.IN_DOUBT)
+
+
+@dataclass(frozen=True)
+class Summary:
+    """The end of a run. `tally` counts the whole campaign, `seconds` this run."""
+
+    plan: Plan
+    tally: dict[State, int]
+    seconds: float
+    stop: Stop | None
+    next_due_at: float | None
+    sandbox: Sandbox | None
+
+    @property
+    def status(self) -> ExitStatus:
+        if self.stop is not None:
+            return self.stop.status
+        if any(self.tally.get(state) for state in UNFINISHED):
+            return ExitStatus.CONTINUE
+        if any(self.tally.get(state) for state in TO_LOOK_AT):
+            return ExitStatus.LOOK
+        return ExitStatus.DONE
+
+    def as_json(self) -> dict[str, Any]:
+        """The last line of `--json`."""
+        told: dict[str, Any] = {
+            "event": "summary",
+            "campaign": self.plan.campaign.name,
+            "states": self.tally,
+            "seconds": round(self.seconds, 3),
+        }
+        if self.stop is not None:
+            told["stopped"] = self.stop.reason
+        return told
+
+    def show(self) -> None:
+        """For a person, on standard output; why it stopped, on standard error."""
+        if self.stop is not None:
+            click.echo(f"stopped: {self.stop.reason}", err=True)
+        if self.sandbox is not None:
+            self._show_last_message(self.sandbox)
+        if self._nothing_to_do:
+            name = self.plan.campaign.name
+            click.echo(
+                f'all {self.plan.accepted:,} already have "{name}";'
+                " for something new give it a new name"
+            )
+        else:
+            click.echo(" · ".join(self._result()))
+        for line in self._next_steps():
+            click.echo(f"  {line}")
+
+    @property
+    def _nothing_to_do(self) -> bool:
+        return self.plan.unsent == 0 and self.status is ExitStatus.DONE
+
+    def _result(self) -> list[str]:
+        found, tally = self.plan.found, self.tally
+        parts = [text.states({s: n for s, n in tally.items() if s not in FILTERED})]
+        if found.invalid:
+            parts.append(f"{found.invalid} filtered ({self._filtered()})")
+        if found.duplicates:
+            parts.append(f"{found.duplicates} duplicate" + "s" * (found.duplicates > 1))
+        parts.append(text.duration(self.seconds))
+        if self.sandbox is not None:
+            parts.append("nothing left this computer")
+        return parts
+
+    def _filtered(self) -> str:
+        """`members.csv:9 is not of the form …, :21 …`, as many as were remembered."""
+        rows = [
+            (place, why) for place, state, why in self.plan.found.filtered if state is State.INVALID
+        ]
+        places = text.short_places([place for place, _ in rows])
+        told = ", ".join(f"{place} {why}" for place, (_, why) in zip(places, rows, strict=True))
+        return told + (" …" if self.plan.found.invalid > len(rows) else "")
+
+    def _show_last_message(self, sandbox: Sandbox) -> None:
+        kept = list(sandbox.kept())
+        if kept:
+            show_message(
+                Console(), kept[-1].read_bytes(), f"{len(kept):,} in the sandbox, the last one"
+            )
+
+    def _next_steps(self) -> Iterator[str]:
+        """What to type now."""
+        file = self.plan.campaign.path
+        flag = " --sandbox" if self.sandbox is not None else ""
+        if (
+            self.status is ExitStatus.CONTINUE
+            and self.stop is None
+            and self.next_due_at is not None
+        ):
+            yield f"refused for now; the next may be tried again at {text.moment(self.next_due_at)}"
+        if any(self.tally.get(state) for state in UNFINISHED):
+            yield f"go on:          bulkmail run {file}{flag}"
+        looks = [state for state in TO_LOOK_AT if self.tally.get(state)]
+        if looks:
+            yield f"who, and why:   bulkmail report {file}{flag} --state {','.join(looks)}"
+        elif self.sandbox is None:
+            yield f"who got it:     bulkmail report {file}"
+        if self.sandbox is not None:
+            yield from self._after_rehearsal(self.sandbox)
+
+    def _after_rehearsal(self, sandbox: Sandbox) -> Iterator[str]:
+        file = self.plan.campaign.path
+        yield f"the inbox:      {shown(sandbox.maildir)}/new  (a Maildir: mutt -f opens it)"
+        yield f"who, and why:   bulkmail report {file} --sandbox"
+        yield f"look closer:    bulkmail run {file} --dry-run"
+        yield f"rehearse again: rm -r {shown(sandbox.maildir.parent)}, then the same command"
+        yield f"your own:       copy {file} and its templates, edit, and run it in the same way"

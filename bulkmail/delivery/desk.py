@@ -1,0 +1,113 @@
+"""Who is next, and when: claims from the ledger in portions, grants from the rates."""
+
+import asyncio
+import time
+from collections import deque
+from dataclasses import dataclass
+from datetime import datetime
+
+from bulkmail.delivery.seams import Ledger, Limits, Stop
+from bulkmail.errors import ExitStatus
+from bulkmail.model import Recipient
+from bulkmail.pace import Pace
+
+CLAIM = 500
+"""Recipients read from the ledger at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Granted:
+    """A recipient whose message may go since `at`, seconds since the epoch."""
+
+    recipient: Recipient
+    at: float
+
+
+class Halt:
+    """That the run is to end, and why. Workers wait through it, so that they hear it at once."""
+
+    def __init__(self) -> None:
+        self.stop: Stop | None = None
+        self._event = asyncio.Event()
+
+    def __bool__(self) -> bool:
+        return self.stop is not None
+
+    def call(self, stop: Stop) -> None:
+        """The first reason stays."""
+        self.stop = self.stop or stop
+        self._event.set()
+
+    async def wait(self) -> None:
+        await self._event.wait()
+
+    async def within(self, seconds: float) -> bool:
+        """Waits; True as soon as the run is to end, False when the time is over."""
+        if seconds > 0 and not self:
+            try:
+                await asyncio.wait_for(self._event.wait(), seconds)
+            except TimeoutError:
+                return False
+        return bool(self)
+
+
+class Desk:
+    """Hands out each recipient once, unless released. `pace` counts in the loop's time."""
+
+    def __init__(self, ledger: Ledger, pace: Pace, limits: Limits, halt: Halt) -> None:
+        self.ahead = False
+        """Whether the last one handed out did not have to wait: more sessions would be used."""
+        self._ledger = ledger
+        self._pace = pace
+        self._limits = limits
+        self._halt = halt
+        self._claimed: deque[Recipient] = deque()
+        self._all_claimed = False
+        self._claiming = asyncio.Lock()
+        self._handed_out = 0
+
+    @property
+    def is_empty(self) -> bool:
+        return self._all_claimed and not self._claimed
+
+    async def next(self) -> Granted | None:
+        """The next recipient, as soon as it may go. None: nobody is left, or the run is to end."""
+        recipient = await self._claim()
+        if recipient is None:
+            return None
+        now = asyncio.get_running_loop().time()
+        at = self._pace.earliest(now)
+        self._handed_out += 1
+        if at - now > self._limits.rate_wait:
+            self._halt.call(_rate_stop(time.time() + at - now))
+        else:
+            self._pace.grant(at)
+            self.ahead = at <= now
+        if await self._halt.within(at - now):
+            self.release(recipient)
+            return None
+        return Granted(recipient, time.time() + at - asyncio.get_running_loop().time())
+
+    def release(self, recipient: Recipient) -> None:
+        """Takes back a recipient that was handed out and not sent to: it is the next again."""
+        self._handed_out -= 1
+        self._claimed.appendleft(recipient)
+
+    async def _claim(self) -> Recipient | None:
+        async with self._claiming:
+            if not self._claimed and not self._all_claimed and not self._halt:
+                self._claimed.extend(await self._ledger.claim(CLAIM))
+                self._all_claimed = not self._claimed
+        if self._halt or not self._claimed:
+            return None
+        if self._handed_out == self._limits.messages:
+            reason = f"limited to {self._limits.messages} in this run"
+            self._halt.call(Stop(ExitStatus.CONTINUE, reason))
+            return None
+        return self._claimed.popleft()
+
+
+def _rate_stop(at: float) -> Stop:
+    when = datetime.fromtimestamp(at).astimezone()
+    reason = f"the rate allows the next message on {when:%Y-%m-%d at %H:%M %Z}"
+    return Stop(ExitStatus.CONTINUE, reason, at)

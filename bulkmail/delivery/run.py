@@ -1,0 +1,68 @@
+"""One run of one campaign, from the first session to the last."""
+
+import asyncio
+from collections.abc import Callable
+
+from bulkmail.delivery.desk import Desk, Halt
+from bulkmail.delivery.seams import Composer, Ledger, Limits, Server, Stop
+from bulkmail.delivery.worker import Shared, Worker
+from bulkmail.model import Outcome, Recipient, State
+from bulkmail.pace import Pace
+
+
+class Delivery:
+    """To be made inside a running event loop. `on_settled` is told every outcome and new state."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        server: Server,
+        composer: Composer,
+        pace: Pace,
+        limits: Limits,
+        on_settled: Callable[[Recipient, State, Outcome], None],
+    ) -> None:
+        self._limits = limits
+        self._halt = Halt()
+        self._desk = Desk(ledger, pace, limits, self._halt)
+        self._shared = Shared(
+            ledger, server, composer, limits, self._halt, self._desk, on_settled, self._grow
+        )
+        self._tasks: asyncio.TaskGroup | None = None
+        self._workers = 0
+
+    async def run(self) -> Stop | None:
+        """Sends until everyone is settled, or something stops it: then what."""
+        bound = asyncio.create_task(self._bound_drain())
+        try:
+            while not (self._halt or self._desk.is_empty):
+                async with asyncio.TaskGroup() as self._tasks:
+                    self._grow()
+        finally:
+            bound.cancel()
+        return self._halt.stop
+
+    def stop(self, stop: Stop) -> None:
+        """Takes nothing new; what is under way is waited for, for a bounded time."""
+        self._halt.call(stop)
+
+    def abort(self, cause: str) -> None:
+        """Waits for nothing: what may have been taken is in doubt, the rest is released."""
+        for session in tuple(self._shared.sessions):
+            session.abort(cause)
+
+    async def _bound_drain(self) -> None:
+        await self._halt.wait()
+        await asyncio.sleep(self._limits.drain)
+        self.abort(f"the server did not answer within {self._limits.drain:g} s of the stop")
+
+    def _grow(self) -> None:
+        if self._workers < self._limits.connections and self._tasks is not None:
+            self._workers += 1
+            self._tasks.create_task(self._work())
+
+    async def _work(self) -> None:
+        try:
+            await Worker(self._shared).work()
+        finally:
+            self._workers -= 1

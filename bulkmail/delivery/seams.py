@@ -1,0 +1,75 @@
+"""What the loop needs of the world, and what it is told."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from bulkmail.errors import ExitStatus
+from bulkmail.model import Intent, MailObject, Outcome, Recipient, Settlement
+
+
+class Session(Protocol):
+    """A connection that takes mail objects; see `bulkmail.transport.session`."""
+
+    @property
+    def submitted(self) -> int: ...
+    @property
+    def ended(self) -> str | None: ...
+    @property
+    def busy(self) -> bool: ...
+    def submit(self, mail: MailObject, on_outcome: Callable[[Outcome], None]) -> None: ...
+    async def room(self) -> bool: ...
+    async def idle(self) -> bool: ...
+    async def quit(self) -> None: ...
+    def abort(self, cause: str) -> None: ...
+
+
+class Server(Protocol):
+    """Opens sessions. Raises ServerUnreachableError if that may succeed later."""
+
+    async def connect(self) -> Session: ...
+
+
+class Ledger(Protocol):
+    """Where claims come from and what happens is recorded; see `bulkmail.ledger`."""
+
+    async def claim(self, limit: int) -> list[Recipient]: ...
+    async def intend(self, intent: Intent) -> bool: ...
+    def settle(self, settlement: Settlement) -> None: ...
+
+
+class Composer(Protocol):
+    """Makes a recipient's message; see `bulkmail.compose.message`."""
+
+    def compose(self, recipient: Recipient, at: float) -> MailObject: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How much at once, and how long for what. Times are in seconds."""
+
+    connections: int = 4
+    messages_per_connection: int = 100
+    messages: int | None = None
+    """In this run; None: all."""
+    rate_wait: float = 3600.0
+    """If the rates' next grant is further away, the run ends and says when to come back."""
+    drain: float = 30.0
+    """For what is under way when the run is told to stop."""
+    first_reconnect: float = 1.0
+    longest_reconnect: float = 30.0
+    attempts_before_first: int = 3
+    """To connect in vain, one after another, before the first message was accepted …"""
+    attempts: int = 9
+    """… and after."""
+    first_retry: float = 300.0
+    longest_retry: float = 14400.0
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """Why a run ended before everyone was settled."""
+
+    status: ExitStatus
+    reason: str
+    resume_at: float | None = None

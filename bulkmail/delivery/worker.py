@@ -1,0 +1,206 @@
+"""One task with one session at a time: it pulls from the desk until nobody is left."""
+
+import asyncio
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from functools import partial
+
+from bulkmail.compose.templates import RenderError
+from bulkmail.delivery.desk import Desk, Granted, Halt
+from bulkmail.delivery.seams import Composer, Ledger, Limits, Server, Session, Stop
+from bulkmail.errors import BulkmailError, ExitStatus, ServerUnreachableError
+from bulkmail.model import Concern, Intent, Outcome, Phase, Recipient, Settlement, State
+from bulkmail.smtp.judgement import judge
+
+
+@dataclass(eq=False)
+class Shared:
+    """What the workers of a run have in common."""
+
+    ledger: Ledger
+    server: Server
+    composer: Composer
+    limits: Limits
+    halt: Halt
+    desk: Desk
+    on_settled: Callable[[Recipient, State, Outcome], None]
+    grow: Callable[[], None]
+    """Called when another worker would be used."""
+    grow_after: float = 0.0
+    """In monotonic time: the server had no room for another session until then."""
+    opened: bool = False
+    """Whether the run's first message was accepted."""
+    sessions: set[Session] = field(default_factory=set)
+
+
+class Worker:
+    """Its failures are counted one after another, until a server answers about a message again."""
+
+    def __init__(self, shared: Shared) -> None:
+        self._shared = shared
+        self._session: Session | None = None
+        self._retired = False
+        self._failures = 0
+        self._last_failure = ""
+
+    async def work(self) -> None:
+        """Returns when nobody is left, the run is to end, or others can do what is left."""
+        shared = self._shared
+        try:
+            while True:
+                granted = await shared.desk.next()
+                if granted is None:
+                    if not await self._may_get_some_back():
+                        break
+                    continue
+                if shared.opened and shared.desk.ahead and time.monotonic() > shared.grow_after:
+                    shared.grow()
+                session = await self._ready()
+                if session is None:
+                    shared.desk.release(granted.recipient)
+                    break
+                await self._submit(session, granted)
+                await (session.room() if shared.opened else session.idle())
+            await self._close()
+        finally:
+            if self._session is not None:
+                self._session.abort("the run ended")
+                shared.sessions.discard(self._session)
+
+    async def _may_get_some_back(self) -> bool:
+        """Waits for what is under way, which may be released; False if there is nothing."""
+        if self._session is None or not self._session.busy or self._shared.halt:
+            return False
+        await self._session.idle()
+        return True
+
+    # -- sessions --------------------------------------------------------------------------------
+
+    async def _ready(self) -> Session | None:
+        """A session that takes mail; None if the run is to end, or if others have one."""
+        if (session := self._session) is not None:
+            failed = self._retired or session.ended is not None
+            if not failed and session.submitted < self._shared.limits.messages_per_connection:
+                return session
+            if failed:
+                self._failed(session.ended or self._last_failure)
+            await self._close()
+        return await self._connect()
+
+    async def _connect(self) -> Session | None:
+        shared = self._shared
+        while not await shared.halt.within(self._pause()):
+            if self._failures >= self._attempts():
+                shared.halt.call(Stop(ExitStatus.UNAVAILABLE, self._last_failure))
+                break
+            try:
+                session = await _unless_halted(shared.halt, shared.server)
+            except ServerUnreachableError as error:
+                if shared.sessions:
+                    shared.grow_after = time.monotonic() + shared.limits.longest_reconnect
+                    break
+                self._failed(str(error))
+            except BulkmailError as error:
+                shared.halt.call(Stop(error.status, str(error)))
+            else:
+                if session is not None:
+                    self._session, self._retired = session, False
+                    shared.sessions.add(session)
+                return session
+        return None
+
+    async def _close(self) -> None:
+        if self._session is not None:
+            session = self._session
+            await session.quit()
+            self._shared.sessions.discard(session)
+            self._session = None
+
+    def _failed(self, what: str) -> None:
+        self._failures += 1
+        self._last_failure = what
+
+    def _attempts(self) -> int:
+        limits = self._shared.limits
+        return limits.attempts if self._shared.opened else limits.attempts_before_first
+
+    def _pause(self) -> float:
+        """Before connecting again: none after one failure, then doubling, with jitter."""
+        if self._failures < 2:
+            return 0.0
+        limits = self._shared.limits
+        longest = min(limits.longest_reconnect, limits.first_reconnect * 2 ** (self._failures - 2))
+        return float(longest * random.uniform(0.5, 1.0))
+
+    # -- messages --------------------------------------------------------------------------------
+
+    async def _submit(self, session: Session, granted: Granted) -> None:
+        """Composes, records the intent, and only then lets the message out."""
+        shared, recipient = self._shared, granted.recipient
+        now = time.time()
+        if recipient.first_attempt_at is None:
+            recipient = replace(recipient, first_attempt_at=now)
+        try:
+            mail = shared.composer.compose(recipient, recipient.first_attempt_at or now)
+        except RenderError as error:
+            shared.desk.release(granted.recipient)
+            shared.halt.call(Stop(ExitStatus.DATA, f"{error} (for {recipient.source})"))
+            return
+        intent = Intent(recipient.id, now, granted.at, mail.message_id)
+        if not await shared.ledger.intend(intent):
+            return
+        if session.ended is not None or shared.halt:
+            self._settled(recipient, Outcome(Phase.QUEUED, None, "the run or session ended before"))
+            return
+        session.submit(mail, partial(self._settled, recipient))
+
+    def _settled(self, recipient: Recipient, outcome: Outcome) -> None:
+        """Records what became of a message, and does what its verdict asks for."""
+        shared = self._shared
+        verdict = judge(outcome)
+        concern, state = verdict.concern, verdict.state
+        if concern is Concern.MESSAGE and not shared.opened:
+            concern, state = Concern.RUN, State.PENDING
+        if concern is Concern.RUN:
+            shared.halt.call(
+                Stop(ExitStatus.UNAVAILABLE, f"the server refuses to go on: {outcome}")
+            )
+        elif concern is Concern.QUOTA:
+            shared.halt.call(
+                Stop(ExitStatus.CONTINUE, f"the account's quota is used up: {outcome}")
+            )
+        elif concern is Concern.SESSION:
+            self._retired, self._last_failure = True, str(outcome)
+        elif outcome.reply is not None:
+            self._failures = 0
+        shared.opened = shared.opened or state is State.ACCEPTED
+        self._record(recipient, state, outcome)
+
+    def _record(self, recipient: Recipient, state: State, outcome: Outcome) -> None:
+        shared = self._shared
+        counted = state is not State.PENDING
+        due_at = 0.0
+        if state is State.DEFERRED:
+            limits = shared.limits
+            due_at = time.time() + min(
+                limits.longest_retry, limits.first_retry * 2**recipient.attempts
+            )
+        elif not counted:
+            shared.desk.release(recipient)
+        shared.ledger.settle(Settlement(recipient.id, state, outcome, counted, due_at))
+        shared.on_settled(recipient, state, outcome)
+
+
+async def _unless_halted(halt: Halt, server: Server) -> Session | None:
+    """Connects; None if the run is told to end meanwhile."""
+    connecting = asyncio.ensure_future(server.connect())
+    halted = asyncio.ensure_future(halt.wait())
+    await asyncio.wait({connecting, halted}, return_when=asyncio.FIRST_COMPLETED)
+    halted.cancel()
+    if not connecting.done():
+        connecting.cancel()
+        await asyncio.wait({connecting})
+        return None
+    return connecting.result()

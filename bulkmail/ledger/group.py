@@ -1,0 +1,98 @@
+"""A campaign's side of the ledger during a run: claims, intents and outcomes, for many tasks.
+
+One writer commits in groups: changes that arrive during a commit share the next one.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+from bulkmail.errors import LedgerError
+from bulkmail.ledger.records import CampaignRecord
+from bulkmail.ledger.sqlite import SqliteLedger
+from bulkmail.model import Intent, Recipient, Settlement
+
+T = TypeVar("T")
+
+
+class CampaignLedger:
+    """The ledger as the delivery loop sees it; `account` is whom the rates are remembered for.
+
+    After a commit failed every intent is refused, so that nothing is sent that cannot be recorded,
+    and `failure` tells why. `on_failure` is called once.
+    """
+
+    def __init__(self, ledger: SqliteLedger, campaign: CampaignRecord, account: str) -> None:
+        self.failure: LedgerError | None = None
+        self.on_failure: Callable[[], None] = lambda: None
+        self._ledger = ledger
+        self._campaign = campaign
+        self._account = account
+        self._executor = ThreadPoolExecutor(1, thread_name_prefix="ledger")
+        self._due_claimed = False
+        self._last_claimed_id = 0
+        self._waiting: list[Intent | Settlement] = []
+        self._committed: asyncio.Future[bool] | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    async def claim(self, limit: int) -> list[Recipient]:
+        """Recipients to send to now, none of them claimed before by this run: empty at the end.
+
+        Deferred ones that are due come first, in one portion.
+        """
+        return await self._in_thread(lambda: self._claim(limit))
+
+    def _claim(self, limit: int) -> list[Recipient]:
+        if not self._due_claimed:
+            self._due_claimed = True
+            if due := self._ledger.due(self._campaign, time.time(), limit):
+                return due
+        pending = self._ledger.pending(self._campaign, self._last_claimed_id, limit)
+        if pending:
+            self._last_claimed_id = pending[-1].id
+        return pending
+
+    async def intend(self, intent: Intent) -> bool:
+        """True once the intent is on the disk; False if it never will be."""
+        return await asyncio.shield(self._add(intent))
+
+    def settle(self, settlement: Settlement) -> None:
+        """Queues an outcome. It is committed with, or before, whatever is intended after it."""
+        self._add(settlement)
+
+    async def close(self) -> None:
+        """Commits what is queued. To be called when no task uses this any more."""
+        if self._task is not None:
+            await self._task
+        self._executor.shutdown()
+
+    def _add(self, change: Intent | Settlement) -> asyncio.Future[bool]:
+        self._waiting.append(change)
+        if self._committed is None:
+            self._committed = asyncio.get_running_loop().create_future()
+        if self._task is None or self._task.done():
+            self._task = asyncio.create_task(self._commit_all())
+        return self._committed
+
+    async def _commit_all(self) -> None:
+        while self._waiting:
+            changes, self._waiting = self._waiting, []
+            committed, self._committed = self._committed, None
+            assert committed is not None
+            committed.set_result(await self._commit(changes))
+
+    async def _commit(self, changes: list[Intent | Settlement]) -> bool:
+        if self.failure is not None:
+            return False
+        try:
+            await self._in_thread(lambda: self._ledger.record(self._account, changes))
+        except LedgerError as error:
+            self.failure = error
+            self.on_failure()
+            return False
+        return True
+
+    async def _in_thread(self, function: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._executor, function)

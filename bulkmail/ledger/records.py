@@ -1,0 +1,28 @@
+"""What goes into a ledger and comes out of it."""
+
+from dataclasses import dataclass, field
+
+from bulkmail.model import State
+
+
+@dataclass(frozen=True, slots=True)
+class CampaignRecord:
+    """A campaign as the ledger knows it. `content_digest` is that of the last run's content."""
+
+    id: int
+    name: str
+    seed: bytes
+    content_digest: str
+
+
+@dataclass(slots=True)
+class Enrolment:
+    """What one reading of the sources found."""
+
+    recipients: int = 0
+    invalid: int = 0
+    duplicates: int = 0
+    filtered: list[tuple[str, State, str]] = field(default_factory=list)
+    """(source, state, reason) of the first filtered rows."""
+    removed: int = 0
+    """Unsent recipients of an earlier reading that the sources no longer hold."""

@@ -1,0 +1,46 @@
+-- The tables of a ledger, version 1. Times are seconds since the epoch; states are those of
+-- bulkmail.model.State. PRAGMA user_version holds the version.
+
+CREATE TABLE campaign (
+    id              INTEGER PRIMARY KEY,
+    name            TEXT NOT NULL UNIQUE,
+    seed            BLOB NOT NULL,            -- secret: Message-IDs and boundaries come from it
+    created_at      REAL NOT NULL,
+    content_digest  TEXT NOT NULL DEFAULT '', -- of the last run's content
+    reading         INTEGER NOT NULL DEFAULT 0 -- how often the sources were read
+);
+
+CREATE TABLE recipient (
+    id               INTEGER PRIMARY KEY,
+    campaign_id      INTEGER NOT NULL REFERENCES campaign,
+    address          TEXT NOT NULL,           -- as written
+    address_key      TEXT NOT NULL,           -- equal for the same person
+    fields           TEXT NOT NULL,           -- JSON object: the columns of the row
+    source           TEXT NOT NULL,           -- file:line
+    reading          INTEGER NOT NULL,        -- the last reading that found this person
+    state            TEXT NOT NULL,
+    reason           TEXT NOT NULL DEFAULT '', -- why it is in this state, for a person
+    attempts         INTEGER NOT NULL DEFAULT 0,
+    in_doubt_events  INTEGER NOT NULL DEFAULT 0,
+    first_attempt_at REAL,                    -- also the Date of its message
+    last_attempt_at  REAL,
+    due_at           REAL NOT NULL DEFAULT 0, -- when a deferred recipient may be tried again
+    phase            TEXT NOT NULL DEFAULT '', -- of the last outcome
+    reply            TEXT NOT NULL DEFAULT '',
+    message_id       TEXT NOT NULL DEFAULT ''
+);
+
+-- One row per person and campaign; rows that were filtered stay beside it, to be reported.
+CREATE UNIQUE INDEX recipient_person ON recipient (campaign_id, address_key)
+    WHERE state NOT IN ('invalid', 'duplicate');
+
+-- Claims and tallies.
+CREATE INDEX recipient_state ON recipient (campaign_id, state, due_at, id);
+
+-- What the rates remember, by account: `number` messages were granted up to `at`.
+CREATE TABLE granted (
+    account  TEXT NOT NULL,
+    at       REAL NOT NULL,
+    number   INTEGER NOT NULL
+);
+CREATE INDEX granted_at ON granted (account, at);

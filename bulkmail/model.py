@@ -1,0 +1,202 @@
+"""The words of the house: what a campaign, a recipient, a mail object and a reply are.
+
+Frozen dataclasses and enums only; nothing here does anything. Terms are those of RFC 5321,
+RFC 5322 and RFC 3463. A name that ends in `_at` is a time in seconds since the epoch.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+
+class State(StrEnum):
+    """Where a recipient stands; the arrows between them are drawn in `bulkmail.ledger`."""
+
+    PENDING = "pending"
+    IN_FLIGHT = "in_flight"
+    ACCEPTED = "accepted"
+    DEFERRED = "deferred"
+    FAILED = "failed"
+    IN_DOUBT = "in_doubt"
+    INVALID = "invalid"
+    DUPLICATE = "duplicate"
+    CANCELLED = "cancelled"
+
+
+FILTERED = frozenset({State.INVALID, State.DUPLICATE})
+"""States of rows that were read but never belonged to the campaign's recipients."""
+
+UNSENT = frozenset({State.PENDING, State.DEFERRED})
+"""States from which a run still sends."""
+
+
+class Security(StrEnum):
+    """How the connection to the submission server is protected (RFC 8314)."""
+
+    TLS = "tls"
+    STARTTLS = "starttls"
+    NONE = "none"
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """At most `limit` messages in any window of `period_seconds`."""
+
+    limit: int
+    period_seconds: float
+
+    def __str__(self) -> str:
+        units = {1: "s", 60: "min", 3600: "h", 86400: "day"}
+        return f"{self.limit}/{units.get(int(self.period_seconds), f'{self.period_seconds:g} s')}"
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """A submission server (RFC 6409) and the login used there. The password is never shown."""
+
+    host: str
+    port: int
+    security: Security
+    username: str | None = None
+    password: str | None = field(default=None, repr=False)
+    ca_file: str | None = None
+    helo: str | None = None
+
+    @property
+    def account(self) -> str:
+        """Whom the server counts messages for: the rates are remembered by it."""
+        return f"{self.username or ''}@{self.host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row of a recipient source: its address, all its columns as text, its place (`file:line`).
+
+    `fault` tells why nobody is written to because of this row; None: somebody is.
+    """
+
+    address: str
+    fields: Mapping[str, str]
+    source: str
+    fault: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Recipient:
+    """A person of a campaign. `fields` are all columns of the row as text; `source` is `file:line`.
+
+    `attempts` counts attempts that were this recipient's own; `first_attempt_at` dates the message.
+    """
+
+    id: int
+    address: str
+    fields: Mapping[str, str]
+    source: str
+    attempts: int = 0
+    first_attempt_at: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """RFC 5321 2.3.1: the addresses that the server acts on. One forward-path a message."""
+
+    reverse_path: str
+    forward_path: str
+
+
+@dataclass(frozen=True, slots=True)
+class MailObject:
+    """Envelope and content (RFC 5321 2.3.1).
+
+    `content` is the message as sent, in pieces: lines end in CRLF, none is over 998 octets, every
+    piece starts at the start of a line and the last ends one. Dots are not stuffed yet.
+    """
+
+    envelope: Envelope
+    content: tuple[bytes, ...]
+    message_id: str
+
+    @property
+    def size_bytes(self) -> int:
+        return sum(map(len, self.content))
+
+
+class Phase(StrEnum):
+    """How far a message had come when something was said about it, or nothing more was.
+
+    RFC 5321 3.3. `DOT` begins when the final dot is handed to the transport: from then on the
+    server may have the message.
+    """
+
+    QUEUED = "queued"
+    MAIL = "mail"
+    RCPT = "rcpt"
+    DATA = "data"
+    CONTENT = "content"
+    DOT = "dot"
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A server's reply (RFC 5321 4.2). `enhanced` is the code of RFC 3463 as text, or empty."""
+
+    code: int
+    enhanced: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.code} {self.text}".strip()
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How one transaction ended: the reply that decided it, or `cause` where none came."""
+
+    phase: Phase
+    reply: Reply | None
+    cause: str = ""
+
+    def __str__(self) -> str:
+        return str(self.reply) if self.reply else self.cause
+
+
+class Concern(StrEnum):
+    """Whom an outcome is about. Only what is about the recipient is charged to the recipient."""
+
+    RECIPIENT = "recipient"
+    MESSAGE = "message"  # its content, or policy: if it is the first one, it concerns all
+    SESSION = "session"
+    QUOTA = "quota"
+    RUN = "run"
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What an outcome means: whom it concerns, and the state that the recipient takes."""
+
+    concern: Concern
+    state: State
+
+
+@dataclass(frozen=True, slots=True)
+class Intent:
+    """Committed to the ledger before the final dot of this recipient's message can leave.
+
+    `granted_at` is when the rates let it go.
+    """
+
+    recipient_id: int
+    at: float
+    granted_at: float
+    message_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """What became of an intent. `counted`: the attempt was about this recipient."""
+
+    recipient_id: int
+    state: State
+    outcome: Outcome
+    counted: bool = True
+    due_at: float = 0.0

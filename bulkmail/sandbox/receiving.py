@@ -1,0 +1,231 @@
+"""The server's side of SMTP (RFC 5321, 2920, 4954), without I/O: bytes in, bytes out.
+
+Honest by default. What it announces is told; `Behaviour.answer` can replace any reply, which is how
+tests make it refuse, lie or hang.
+"""
+
+import base64
+import binascii
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+_PATH = re.compile(r"(?:FROM|TO):\s*<([^<>]*)>(?:\s+(.*))?", re.IGNORECASE)
+_MAX_LINE = 4096
+
+
+@dataclass(slots=True)
+class Received:
+    """A message as it came: dots unstuffed, lines in CRLF."""
+
+    reverse_path: str
+    forward_paths: list[str]
+    content: bytes = b""
+
+
+class Hangup(Exception):
+    """Raised by an `answer`: the connection is broken off, after `last_words`."""
+
+    def __init__(self, last_words: bytes = b"") -> None:
+        self.last_words = last_words
+
+
+@dataclass(slots=True)
+class Behaviour:
+    """What the server announces and accepts.
+
+    `login` is (username, password), or None to accept any. `answer(verb, argument)` is asked before
+    every reply, `CONNECT` and the final dot `.` included; bytes replace the reply, None leaves it.
+    """
+
+    extensions: tuple[str, ...] = ("PIPELINING", "SIZE 26214400", "8BITMIME", "ENHANCEDSTATUSCODES")
+    login_required: bool = True
+    login: tuple[str, str] | None = None
+    starttls: bool = False
+    answer: Callable[[str, str], bytes | None] = field(default=lambda verb, argument: None)
+
+
+class Receiver:
+    """One connection. `deliver` keeps a message before its dot is answered."""
+
+    def __init__(self, behaviour: Behaviour, deliver: Callable[[Received], None]) -> None:
+        self.wants_tls = False
+        self.closed = False
+        self._behaviour = behaviour
+        self._deliver = deliver
+        self._unread = bytearray()
+        self._message: Received | None = None
+        self._in_data = False
+        self._authenticated = not behaviour.login_required
+        self._challenge: list[str] | None = None
+
+    def greet(self) -> bytes:
+        return self._answered("CONNECT", "", b"220 sandbox ESMTP keeps everything\r\n")
+
+    def receive(self, data: bytes) -> bytes:
+        """The replies to what is complete now. Raises Hangup."""
+        self._unread += data
+        replies = []
+        while not self.closed and not self.wants_tls:
+            reply = self._content() if self._in_data else self._line()
+            if reply is None:
+                break
+            replies.append(reply)
+        return b"".join(replies)
+
+    def secured(self) -> None:
+        """TLS is up: RFC 3207 4.2, nothing from before counts."""
+        self.wants_tls = False
+        self._unread.clear()
+        self._message = None
+        self._behaviour = replace(self._behaviour, starttls=False)
+
+    def _line(self) -> bytes | None:
+        end = self._unread.find(b"\r\n")
+        if end < 0:
+            if len(self._unread) > _MAX_LINE:
+                raise Hangup(b"500 5.5.2 line too long\r\n")
+            return None
+        line = self._unread[:end].decode("utf-8", "replace")
+        del self._unread[: end + 2]
+        if self._challenge is not None:
+            return self._credentials(line)
+        verb, _, argument = line.partition(" ")
+        verb = verb.upper()
+        handler = _HANDLERS.get(verb)
+        reply = handler(self, argument.strip()) if handler else b"500 5.5.1 what?\r\n"
+        return self._answered(verb, argument, reply)
+
+    def _answered(self, verb: str, argument: str, reply: bytes) -> bytes:
+        """`answer` may replace the reply; then what it would have begun has not begun."""
+        replaced = self._behaviour.answer(verb, argument)
+        if replaced is None:
+            return reply
+        if verb == "DATA":
+            self._in_data = replaced.startswith(b"354")
+        elif verb == "MAIL" and not replaced.startswith(b"2"):
+            self._message = None
+        elif verb == "RCPT" and not replaced.startswith(b"2") and self._message:
+            self._message.forward_paths.pop()
+        return replaced
+
+    # -- commands --------------------------------------------------------------------------------
+
+    def _ehlo(self, argument: str) -> bytes:
+        behaviour = self._behaviour
+        lines = ["sandbox", *behaviour.extensions]
+        if behaviour.starttls:
+            lines.append("STARTTLS")
+        elif behaviour.login_required:
+            lines.append("AUTH PLAIN LOGIN")
+        *more, last = lines
+        return "".join([*(f"250-{line}\r\n" for line in more), f"250 {last}\r\n"]).encode()
+
+    def _starttls(self, argument: str) -> bytes:
+        if not self._behaviour.starttls:
+            return b"502 5.5.1 not offered\r\n"
+        self.wants_tls = True
+        return b"220 2.0.0 go ahead\r\n"
+
+    def _auth(self, argument: str) -> bytes:
+        mechanism, _, initial = argument.partition(" ")
+        self._challenge = [mechanism.upper()]
+        if self._behaviour.starttls or self._challenge[0] not in ("PLAIN", "LOGIN"):
+            self._challenge = None
+            return b"504 5.5.4 mechanism not offered\r\n"
+        if initial:
+            return self._credentials(initial)
+        return b"334 VXNlcm5hbWU6\r\n" if self._challenge == ["LOGIN"] else b"334 \r\n"
+
+    def _credentials(self, line: str) -> bytes:
+        assert self._challenge is not None
+        self._challenge.append(line)
+        mechanism, *given = self._challenge
+        if mechanism == "LOGIN" and len(given) < 2:
+            return b"334 UGFzc3dvcmQ6\r\n"
+        self._challenge = None
+        try:
+            texts = [base64.b64decode(text, validate=True).decode() for text in given]
+        except (binascii.Error, UnicodeDecodeError):
+            return b"501 5.5.2 not base64\r\n"
+        credentials = tuple(texts if mechanism == "LOGIN" else texts[0].split("\0")[1:])
+        if self._behaviour.login not in (None, credentials):
+            return b"535 5.7.8 username and password not accepted\r\n"
+        self._authenticated = True
+        return b"235 2.7.0 welcome\r\n"
+
+    def _mail(self, argument: str) -> bytes:
+        match = _PATH.fullmatch(argument)
+        if not self._authenticated:
+            return b"530 5.7.0 log in first\r\n"
+        if self._message is not None:
+            return b"503 5.5.1 nested MAIL\r\n"
+        if match is None:
+            return b"501 5.5.4 MAIL FROM:<address>\r\n"
+        self._message = Received(match.group(1), [])
+        return b"250 2.1.0 ok\r\n"
+
+    def _rcpt(self, argument: str) -> bytes:
+        match = _PATH.fullmatch(argument)
+        if self._message is None:
+            return b"503 5.5.1 MAIL first\r\n"
+        if match is None:
+            return b"501 5.1.3 RCPT TO:<address>\r\n"
+        self._message.forward_paths.append(match.group(1))
+        return b"250 2.1.5 ok\r\n"
+
+    def _data(self, argument: str) -> bytes:
+        if self._message is None or not self._message.forward_paths:
+            return b"503 5.5.1 no valid recipients\r\n"
+        self._in_data = True
+        return b"354 end with a dot\r\n"
+
+    def _content(self) -> bytes | None:
+        if self._unread.startswith(b".\r\n"):
+            end, content = 3, b""
+        else:
+            found = self._unread.find(b"\r\n.\r\n")
+            if found < 0:
+                return None
+            end, content = found + 5, bytes(self._unread[: found + 2])
+        del self._unread[:end]
+        self._in_data = False
+        received, self._message = self._message or Received("", []), None
+        received.content = unstuffed(content)
+        replaced = self._behaviour.answer(".", " ".join(received.forward_paths))
+        if replaced is not None and not replaced.startswith(b"2"):
+            return replaced
+        if received.forward_paths:
+            self._deliver(received)
+        return replaced or b"250 2.0.0 kept\r\n"
+
+    def _rset(self, argument: str) -> bytes:
+        self._message = None
+        return b"250 2.0.0 ok\r\n"
+
+    def _noop(self, argument: str) -> bytes:
+        return b"250 2.0.0 ok\r\n"
+
+    def _quit(self, argument: str) -> bytes:
+        self.closed = True
+        return b"221 2.0.0 bye\r\n"
+
+
+_HANDLERS: dict[str, Callable[[Receiver, str], bytes]] = {
+    "EHLO": Receiver._ehlo,
+    "HELO": Receiver._noop,
+    "STARTTLS": Receiver._starttls,
+    "AUTH": Receiver._auth,
+    "MAIL": Receiver._mail,
+    "RCPT": Receiver._rcpt,
+    "DATA": Receiver._data,
+    "RSET": Receiver._rset,
+    "NOOP": Receiver._noop,
+    "QUIT": Receiver._quit,
+}
+
+
+def unstuffed(content: bytes) -> bytes:
+    """RFC 5321 4.5.2, the receiving side."""
+    content = content.replace(b"\r\n..", b"\r\n.")
+    return content[1:] if content.startswith(b"..") else content

@@ -1,0 +1,115 @@
+"""The sandbox's listening side: asyncio and TLS around a `Receiver` per connection, on loopback."""
+
+import asyncio
+import itertools
+import ssl
+from collections.abc import Callable
+from pathlib import Path
+
+from bulkmail.sandbox.receiving import Behaviour, Hangup, Received, Receiver
+
+HOST = "127.0.0.1"
+Keep = Callable[[Received, int], None]
+
+
+class Connection(asyncio.Protocol):
+    """One client."""
+
+    def __init__(self, server: "Server", number: int) -> None:
+        self._server = server
+        self._receiver = Receiver(server.behaviour, lambda received: server.keep(received, number))
+        self._transport: asyncio.Transport | None = None
+        self._upgrading: asyncio.Task[None] | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        if self._upgrading is None:
+            self._server.connections.add(self)
+            self._reply(self._receiver.greet)
+
+    def data_received(self, data: bytes) -> None:
+        self._reply(lambda: self._receiver.receive(data))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._server.connections.discard(self)
+
+    def abort(self) -> None:
+        if self._transport is not None:
+            self._transport.abort()
+
+    def _reply(self, respond: Callable[[], bytes]) -> None:
+        assert self._transport is not None
+        try:
+            self._transport.write(respond())
+        except Hangup as hangup:
+            if hangup.last_words:
+                self._transport.write(hangup.last_words)
+                self._transport.close()
+            else:
+                self._transport.abort()
+            return
+        if self._receiver.closed:
+            self._transport.close()
+        elif self._receiver.wants_tls and self._upgrading is None:
+            self._upgrading = asyncio.ensure_future(self._upgrade())
+
+    async def _upgrade(self) -> None:
+        assert self._transport is not None
+        loop = asyncio.get_running_loop()
+        try:
+            self._transport = await loop.start_tls(
+                self._transport, self, self._server.tls, server_side=True
+            )
+        except OSError:
+            self.abort()
+        else:
+            self._receiver.secured()
+
+
+class Server:
+    """Serves on a free port of loopback between `start` and `stop`."""
+
+    def __init__(self, behaviour: Behaviour, tls: ssl.SSLContext, keep: Keep) -> None:
+        self.behaviour = behaviour
+        self.tls = tls
+        self.keep = keep
+        self.connections: set[Connection] = set()
+        self.accepted = 0
+        self._numbers = itertools.count(1)
+        self._listening: asyncio.Server | None = None
+
+    async def start(self, port: int = 0) -> int:
+        """Starts to listen; the port."""
+        loop = asyncio.get_running_loop()
+        # Without STARTTLS the whole connection is TLS (RFC 8314 3.3).
+        tls = None if self.behaviour.starttls else self.tls
+        self._listening = await loop.create_server(self._connection, HOST, port, ssl=tls)
+        return int(self._listening.sockets[0].getsockname()[1])
+
+    async def stop(self) -> None:
+        """Stops listening and breaks off what is connected."""
+        assert self._listening is not None
+        self._listening.close()
+        for connection in tuple(self.connections):
+            connection.abort()
+        await self._listening.wait_closed()
+
+    def _connection(self) -> Connection:
+        self.accepted += 1
+        return Connection(self, next(self._numbers))
+
+
+def make_certificate(folder: Path) -> tuple[ssl.SSLContext, Path]:
+    """A server context with a new certificate for loopback, and the file of the CA to trust for it.
+
+    The CA's key is never written. Raises ImportError where the extra `sandbox` is not installed.
+    """
+    import trustme
+
+    ca = trustme.CA()
+    ca_file = folder / "ca.pem"
+    ca.cert_pem.write_to_path(str(ca_file))
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    ca.issue_cert(HOST, "localhost").configure_cert(context)
+    return context, ca_file

@@ -1,0 +1,1 @@
+"""SMTP without a socket: replies, the conversation, and what a reply means. Pure."""

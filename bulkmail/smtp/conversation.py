@@ -1,0 +1,335 @@
+"""The client's side of an SMTP session after the login, without I/O: mail in, bytes out; bytes in,
+outcomes out.
+
+Promises: every mail object offered gets exactly one outcome, decided by a reply to its own
+commands or by how far it had come when nothing more was said; a reply is never credited to another
+mail object; and `DOT` is entered before the bytes of the final dot are handed out.
+Knows neither sockets nor time nor what an outcome means.
+
+With PIPELINING (RFC 2920) MAIL, RCPT and DATA leave in one write, and join the write of the
+content before them when the next mail object is there by then. DATA ends its group: content waits
+for its 354. After a refusal DATA waits for the reply to RCPT until the next acceptance, because
+servers count errors and hang up.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from enum import Enum, auto
+
+from bulkmail.model import MailObject, Outcome, Phase, Reply
+from bulkmail.smtp.reply import MalformedReplyError, ReplyReader
+
+MAX_JOINED_BYTES = 65536
+"""Content up to this size leaves in one write with its dot and the next mail's commands; longer
+content leaves in pieces of this size, so that the dot is handed out only after the rest went."""
+
+FINAL_DOT = b".\r\n"
+
+
+class _Step(Enum):
+    """What a reply can answer."""
+
+    RSET = auto()
+    MAIL = auto()
+    RCPT = auto()
+    DATA = auto()
+    DOT = auto()
+    LONE_DOT = auto()
+    QUIT = auto()
+
+
+class _Transaction:
+    """One mail object under way. `script` holds the commands that are not yet said."""
+
+    __slots__ = ("mail", "phase", "refusal", "script")
+
+    def __init__(self, mail: MailObject) -> None:
+        self.mail = mail
+        self.phase = Phase.QUEUED
+        self.script: deque[_Step] = deque()
+        self.refusal: Outcome | None = None
+
+
+class _Write:
+    """Bytes to hand to the transport, and the replies that they ask for."""
+
+    __slots__ = ("asks", "data")
+
+    def __init__(self, data: bytes, asks: list[tuple[_Step, _Transaction | None]]) -> None:
+        self.data = data
+        self.asks = asks
+
+
+class Conversation:
+    """One session. Offer while there is `room`; write what `next_write` gives; pass on what comes.
+
+    `take_settled` yields (mail object, outcome) pairs; `ended` says why the session is over, after
+    which the transport is to be aborted.
+    """
+
+    def __init__(self, *, pipelining: bool, size: bool = False) -> None:
+        self.ended: str | None = None
+        self._pipelining = pipelining
+        self._size = size
+        self._window = 2 if pipelining else 1
+        self._reader = ReplyReader()
+        self._transactions: deque[_Transaction] = deque()
+        self._asked: deque[tuple[_Step, _Transaction | None]] = deque()
+        self._outbox: deque[_Write] = deque()
+        self._settled: list[tuple[MailObject, Outcome]] = []
+        self._careful = False
+        self._reset_first = False
+
+    # -- what the session does with it ---------------------------------------------------------
+
+    @property
+    def room(self) -> int:
+        """How many mail objects may be offered now."""
+        return 0 if self.ended is not None else self._window - len(self._transactions)
+
+    @property
+    def idle(self) -> bool:
+        """Nothing is under way and no reply is awaited."""
+        return not (self._transactions or self._asked or self._outbox)
+
+    @property
+    def awaited(self) -> tuple[object, Phase] | None:
+        """What is waited for, a reply or the writing of content, and the phase it belongs to.
+
+        The object changes when the next thing is waited for: the time allowed starts anew then.
+        """
+        if self._asked:
+            transaction = self._asked[0][1]
+            return self._asked[0], transaction.phase if transaction else Phase.QUEUED
+        return (self._outbox[0], Phase.CONTENT) if self._outbox else None
+
+    def offer(self, mail: MailObject) -> None:
+        """Takes a mail object. Its final dot may leave at any moment from now on."""
+        assert self.room > 0
+        self._transactions.append(_Transaction(mail))
+        self._go_on()
+
+    def quit(self) -> None:
+        """Says goodbye. Only when idle."""
+        assert self.idle
+        self._say(b"QUIT\r\n", [(_Step.QUIT, None)])
+
+    def next_write(self) -> bytes | None:
+        """The next bytes for the transport, which count as said from now on."""
+        if not self._outbox:
+            return None
+        write = self._outbox.popleft()
+        for step, transaction in write.asks:
+            if step is _Step.DOT and transaction is not None:
+                transaction.phase = Phase.DOT
+        self._asked.extend(write.asks)
+        self._go_on()
+        return write.data
+
+    def receive(self, data: bytes) -> None:
+        """Takes bytes of the server, in any portions."""
+        if self.ended is not None:
+            return
+        try:
+            replies = self._reader.receive(data)
+        except MalformedReplyError as error:
+            self.end(str(error))
+            return
+        for reply in replies:
+            self._reply(reply)
+            if self.ended is not None:
+                return
+
+    def end(self, cause: str) -> None:
+        """Nothing more will be heard: every mail object under way is settled by how far it came."""
+        if self.ended is not None:
+            return
+        self.ended = cause
+        self._outbox.clear()
+        self._asked.clear()
+        while self._transactions:
+            transaction = self._transactions.popleft()
+            outcome = transaction.refusal or Outcome(transaction.phase, None, cause)
+            self._settled.append((transaction.mail, outcome))
+
+    def take_settled(self) -> Iterator[tuple[MailObject, Outcome]]:
+        """The mail objects settled since the last call, with their outcomes."""
+        settled, self._settled = self._settled, []
+        yield from settled
+
+    # -- speaking --------------------------------------------------------------------------------
+
+    def _say(self, data: bytes, asks: list[tuple[_Step, _Transaction | None]]) -> None:
+        self._outbox.append(_Write(data, asks))
+
+    def _go_on(self) -> None:
+        """Says the next commands of whichever mail object may speak."""
+        for transaction in self._transactions:
+            if transaction.phase is Phase.QUEUED:
+                if not self._may_follow(transaction):
+                    return
+                self._begin(transaction)
+            data, asks = self._commands(transaction)
+            if asks:
+                self._say(data, asks)
+
+    def _may_follow(self, transaction: _Transaction) -> bool:
+        """Whether all before it have said their dot, so that its own commands may be said."""
+        head = self._transactions[0]
+        return head is transaction or (head.phase is Phase.DOT and not self._careful)
+
+    def _begin(self, transaction: _Transaction) -> None:
+        if self._reset_first:
+            transaction.script.append(_Step.RSET)
+            self._reset_first = False
+        transaction.script.extend((_Step.MAIL, _Step.RCPT, _Step.DATA))
+        transaction.phase = Phase.MAIL
+
+    def _commands(
+        self, transaction: _Transaction
+    ) -> tuple[bytes, list[tuple[_Step, _Transaction | None]]]:
+        """The commands that may be said now, as one group (RFC 2920 3.1)."""
+        data = b""
+        asks: list[tuple[_Step, _Transaction | None]] = []
+        while transaction.script:
+            step = transaction.script[0]
+            alone = not self._pipelining or (step is _Step.DATA and self._careful)
+            if alone and (asks or self._asked or self._outbox):
+                break
+            transaction.script.popleft()
+            data += self._command(step, transaction.mail)
+            asks.append((step, transaction))
+        return data, asks
+
+    def _command(self, step: _Step, mail: MailObject) -> bytes:
+        if step is _Step.MAIL:
+            size = f" SIZE={mail.size_bytes}" if self._size else ""
+            return f"MAIL FROM:<{mail.envelope.reverse_path}>{size}\r\n".encode("ascii")
+        if step is _Step.RCPT:
+            return f"RCPT TO:<{mail.envelope.forward_path}>\r\n".encode("ascii")
+        return f"{step.name}\r\n".encode("ascii")
+
+    def _say_content(self, transaction: _Transaction) -> None:
+        transaction.phase = Phase.CONTENT
+        pieces = [stuffed(piece) for piece in transaction.mail.content]
+        if sum(map(len, pieces)) > MAX_JOINED_BYTES:
+            for portion in _portions(pieces):
+                self._say(portion, [])
+            self._say(FINAL_DOT, [(_Step.DOT, transaction)])
+            return
+        data = b"".join((*pieces, FINAL_DOT))
+        asks: list[tuple[_Step, _Transaction | None]] = [(_Step.DOT, transaction)]
+        if len(self._transactions) > 1 and not self._careful:
+            following = self._transactions[1]
+            self._begin(following)
+            commands, more = self._commands(following)
+            data += commands
+            asks += more
+        self._say(data, asks)
+
+    # -- listening -------------------------------------------------------------------------------
+
+    def _reply(self, reply: Reply) -> None:
+        if reply.code == 421:
+            self._closed_by(reply)
+        elif self._asked:
+            step, transaction = self._asked.popleft()
+            _ON_REPLY[step](self, transaction, reply)
+            self._go_on()
+        else:
+            self._unasked(reply)
+
+    def _closed_by(self, reply: Reply) -> None:
+        """RFC 5321 3.8: the server gives up the session. What it had not answered it did not do."""
+        transaction = self._asked[0][1] if self._asked else self._in_content()
+        if transaction is not None and transaction.refusal is None:
+            transaction.refusal = Outcome(transaction.phase, reply)
+        self.end(f"the server closed the session: {reply}")
+
+    def _unasked(self, reply: Reply) -> None:
+        """A reply to nothing. Amid content it is that content's refusal, else a fault."""
+        transaction = self._in_content()
+        if transaction is not None and reply.code >= 400:
+            transaction.refusal = Outcome(Phase.CONTENT, reply)
+        self.end(f"the server spoke out of turn: {reply}")
+
+    def _in_content(self) -> _Transaction | None:
+        head = self._transactions[0] if self._transactions else None
+        return head if head is not None and head.phase is Phase.CONTENT else None
+
+    def _on_rset(self, transaction: _Transaction, reply: Reply) -> None:
+        if not 200 <= reply.code < 300:
+            self.end(f"RSET was answered {reply}")
+
+    def _on_envelope(self, transaction: _Transaction, reply: Reply) -> None:
+        """The reply to MAIL or RCPT. The first refusal decides; those after it are its echo."""
+        if reply.code >= 400:
+            self._refused(transaction, reply)
+        elif reply.code >= 300:
+            self.end(f"{transaction.phase.upper()} was answered {reply}")
+        elif transaction.refusal is None:
+            transaction.phase = Phase.RCPT if transaction.phase is Phase.MAIL else Phase.DATA
+
+    def _on_data(self, transaction: _Transaction, reply: Reply) -> None:
+        if reply.code >= 400:
+            self._refused(transaction, reply)
+        elif reply.code != 354:
+            self.end(f"DATA was answered {reply}")
+        elif transaction.refusal is None:
+            self._say_content(transaction)
+        else:
+            # RFC 2920 3.1: a server that wants content for nobody gets an empty message.
+            self._say(FINAL_DOT, [(_Step.LONE_DOT, transaction)])
+
+    def _on_dot(self, transaction: _Transaction, reply: Reply) -> None:
+        if reply.code < 300:
+            self._careful = False
+        elif reply.code >= 400:
+            self._careful = True
+        self._settle(transaction, Outcome(Phase.DOT, reply))
+        if 300 <= reply.code < 400:
+            self.end(f"the final dot was answered {reply}")
+
+    def _on_lone_dot(self, transaction: _Transaction, reply: Reply) -> None:
+        assert transaction.refusal is not None
+        self._settle(transaction, transaction.refusal)
+
+    def _on_quit(self, transaction: None, reply: Reply) -> None:
+        self.end("QUIT")
+
+    def _refused(self, transaction: _Transaction, reply: Reply) -> None:
+        """Records the first refusal; settles once nothing more is asked for this mail object."""
+        if transaction.refusal is None:
+            transaction.refusal = Outcome(transaction.phase, reply)
+        transaction.script.clear()
+        self._careful = self._reset_first = True
+        if all(asker is not transaction for _, asker in self._asked):
+            self._settle(transaction, transaction.refusal)
+
+    def _settle(self, transaction: _Transaction, outcome: Outcome) -> None:
+        self._transactions.remove(transaction)
+        self._settled.append((transaction.mail, outcome))
+
+
+_ON_REPLY: dict[_Step, Callable[..., None]] = {
+    _Step.RSET: Conversation._on_rset,
+    _Step.MAIL: Conversation._on_envelope,
+    _Step.RCPT: Conversation._on_envelope,
+    _Step.DATA: Conversation._on_data,
+    _Step.DOT: Conversation._on_dot,
+    _Step.LONE_DOT: Conversation._on_lone_dot,
+    _Step.QUIT: Conversation._on_quit,
+}
+
+
+def stuffed(piece: bytes) -> bytes:
+    """RFC 5321 4.5.2: a line that begins with a dot gets another. `piece` starts a line."""
+    if b"\n." in piece:
+        piece = piece.replace(b"\n.", b"\n..")
+    return b"." + piece if piece.startswith(b".") else piece
+
+
+def _portions(pieces: list[bytes]) -> Iterator[bytes]:
+    for piece in pieces:
+        for start in range(0, len(piece), MAX_JOINED_BYTES):
+            yield piece[start : start + MAX_JOINED_BYTES]

@@ -1,0 +1,79 @@
+"""What the outcome of a transaction means: for the recipient, the session, the run.
+
+One table, read from the top; the first row that fits decides. Pure: no connection, no clock.
+RFC 5321 4.2 (codes), RFC 3463 (enhanced codes), RFC 1047 and RFC 5321 3.8 (why a lost reply to the
+final dot is in doubt). What Gmail and Amazon SES say about quotas is from their documentation.
+"""
+
+import re
+from dataclasses import dataclass
+
+from bulkmail.model import Concern, Outcome, Phase, State, Verdict
+
+ENVELOPE = frozenset({Phase.QUEUED, Phase.MAIL, Phase.RCPT})
+ANY = frozenset(Phase)
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """`says` is matched against the reply as `code text`, which begins with any enhanced code."""
+
+    phases: frozenset[Phase]
+    says: re.Pattern[str]
+    verdict: Verdict
+
+
+def _row(phases: frozenset[Phase] | Phase, says: str, concern: Concern, state: State) -> _Row:
+    if isinstance(phases, Phase):
+        phases = frozenset({phases})
+    return _Row(phases, re.compile(says, re.IGNORECASE), Verdict(concern, state))
+
+
+_UNANSWERED = {
+    **dict.fromkeys(ENVELOPE, Verdict(Concern.SESSION, State.PENDING)),
+    Phase.DATA: Verdict(Concern.RECIPIENT, State.DEFERRED),
+    Phase.CONTENT: Verdict(Concern.RECIPIENT, State.DEFERRED),
+    Phase.DOT: Verdict(Concern.RECIPIENT, State.IN_DOUBT),
+}
+
+_REPLIES = (
+    _row(Phase.DOT, r"2", Concern.RECIPIENT, State.ACCEPTED),
+    # A reply that fits no question: the two sides no longer agree on where they are.
+    _row(Phase.DOT, r"3|50[0-4]", Concern.RECIPIENT, State.IN_DOUBT),
+    # Quotas of the account, whatever the phase.
+    _row(ANY, r"\d+ 5\.4\.5 |.*daily (message quota|user sending)", Concern.QUOTA, State.PENDING),
+    # The account or the sender address, whatever the phase.
+    _row(
+        ANY,
+        r"530 |.*(address is not verified|SendAsDenied|sender address rejected)",
+        Concern.RUN,
+        State.PENDING,
+    ),
+    # Throttling: the server is busy with all of us, not with this recipient.
+    _row(
+        ANY,
+        r"421|454|4\d\d .*(rate (exceeded|limited)|relay limit exceeded|too many connections)",
+        Concern.SESSION,
+        State.PENDING,
+    ),
+    _row(Phase.RCPT, r"501 5\.1\.", Concern.RECIPIENT, State.FAILED),
+    _row(ANY, r"[23]|50[0-4]", Concern.SESSION, State.PENDING),
+    _row(Phase.MAIL, r"4", Concern.SESSION, State.PENDING),
+    _row(Phase.MAIL, r"5", Concern.RUN, State.PENDING),
+    _row(ANY, r"4", Concern.RECIPIENT, State.DEFERRED),
+    # Gmail's receiving limit of a busy mailbox comes with a 5xx.
+    _row(Phase.RCPT, r"550 5\.2\.1 .*\brate\b", Concern.RECIPIENT, State.DEFERRED),
+    _row(Phase.RCPT, r"5\d\d 5\.7\.", Concern.MESSAGE, State.FAILED),
+    _row(Phase.RCPT, r"5", Concern.RECIPIENT, State.FAILED),
+    _row(ANY, r"5", Concern.MESSAGE, State.FAILED),
+)
+
+
+def judge(outcome: Outcome) -> Verdict:
+    """The verdict on a transaction that ended with `outcome`."""
+    if outcome.reply is None:
+        return _UNANSWERED[outcome.phase]
+    said = str(outcome.reply)
+    return next(
+        row.verdict for row in _REPLIES if outcome.phase in row.phases and row.says.match(said)
+    )

@@ -1,0 +1,71 @@
+"""Bytes of a server into replies (RFC 5321 4.2). Pure, incremental, bounded in memory.
+
+Accepts what servers do (a bare LF, a code without text); refuses what is no reply.
+"""
+
+import re
+
+from bulkmail.model import Reply
+
+MAX_LINE_BYTES = 4096
+MAX_REPLY_BYTES = 65536
+_LINE = re.compile(rb"([2-5][0-9]{2})(?:([ -])(.*))?", re.DOTALL)
+_ENHANCED = re.compile(r"([245]\.[0-9]{1,3}\.[0-9]{1,3})(?:\s|$)")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
+
+
+class MalformedReplyError(ValueError):
+    """What the server sent is not an SMTP reply; where the next one begins is unknown."""
+
+
+class ReplyReader:
+    """Collects bytes; `receive` returns the replies that are complete."""
+
+    def __init__(self) -> None:
+        self._unread = bytearray()
+        self._code = b""
+        self._texts: list[bytes] = []
+        self._size = 0
+
+    def receive(self, data: bytes) -> list[Reply]:
+        """The replies completed by `data`. Raises MalformedReplyError; then stop reading."""
+        self._unread += data
+        replies = []
+        while (end := self._unread.find(b"\n")) >= 0:
+            line = bytes(self._unread[:end]).rstrip(b"\r")
+            del self._unread[: end + 1]
+            if (reply := self._take(line)) is not None:
+                replies.append(reply)
+        if len(self._unread) > MAX_LINE_BYTES:
+            raise MalformedReplyError("a reply line without end")
+        return replies
+
+    def _take(self, line: bytes) -> Reply | None:
+        match = _LINE.fullmatch(line)
+        if match is None or len(line) > MAX_LINE_BYTES:
+            raise MalformedReplyError(f"not an SMTP reply: {printable(line[:80])!r}")
+        code, separator, text = match.group(1), match.group(2), match.group(3) or b""
+        if self._texts and code != self._code:
+            raise MalformedReplyError(f"one reply with two codes, {self._code!r} and {code!r}")
+        self._code = code
+        self._texts.append(text)
+        self._size += len(text)
+        if self._size > MAX_REPLY_BYTES:
+            raise MalformedReplyError("a reply without end")
+        if separator == b"-":
+            return None
+        reply = make_reply(int(code), b"\n".join(self._texts))
+        self._texts, self._size = [], 0
+        return reply
+
+
+def make_reply(code: int, text: bytes) -> Reply:
+    """A reply from its code and the text of its lines, one a line."""
+    shown = printable(text)
+    enhanced = _ENHANCED.match(shown)
+    return Reply(code, enhanced.group(1) if enhanced else "", shown)
+
+
+def printable(text: bytes) -> str:
+    """Text of a server, safe to print and store: one line, no control characters."""
+    return _CONTROL.sub(" ", text.decode("utf-8", "replace")).strip()

@@ -1,0 +1,160 @@
+"""A logged-in connection that carries a conversation: bytes, flow control and timeouts.
+
+It knows nothing of recipients. On any surprise the transport is aborted, never closed politely:
+closing would flush what is still buffered, a final dot among it.
+"""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+from bulkmail.model import MailObject, Outcome, Phase
+from bulkmail.smtp.conversation import Conversation
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """Seconds to wait for a reply, from RFC 5321 4.5.3.2; `connect` covers TLS, EHLO and login too.
+
+    `quit` bounds the goodbye, whose answer changes nothing.
+    """
+
+    connect: float = 60.0
+    quit: float = 5.0
+    replies: Mapping[Phase, float] = field(
+        default_factory=lambda: MappingProxyType(
+            {
+                Phase.QUEUED: 300.0,
+                Phase.MAIL: 300.0,
+                Phase.RCPT: 300.0,
+                Phase.DATA: 120.0,
+                Phase.CONTENT: 180.0,
+                Phase.DOT: 600.0,
+            }
+        )
+    )
+
+
+class Session(asyncio.Protocol):
+    """Takes over a transport. One task submits; outcomes arrive by the callbacks it gave.
+
+    `window` mail objects may be under way at once. `ended` says why nothing more can be submitted.
+    """
+
+    def __init__(
+        self, transport: asyncio.Transport, conversation: Conversation, timeouts: Timeouts
+    ) -> None:
+        self.submitted = 0
+        self._transport = transport
+        self._former = transport.get_protocol()
+        self._conversation = conversation
+        self._timeouts = timeouts
+        self._callbacks: dict[int, Callable[[Outcome], None]] = {}
+        self._writable = True
+        self._changed = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+        self._awaited: object = None
+        self._deadline = 0.0
+        self._timer: asyncio.TimerHandle | None = None
+        transport.set_protocol(self)
+
+    @property
+    def ended(self) -> str | None:
+        return self._conversation.ended
+
+    @property
+    def busy(self) -> bool:
+        return not self._conversation.idle
+
+    def submit(self, mail: MailObject, on_outcome: Callable[[Outcome], None]) -> None:
+        """Sends `mail`. `on_outcome` is called once, at the latest when the session ends."""
+        self.submitted += 1
+        self._callbacks[id(mail)] = on_outcome
+        self._conversation.offer(mail)
+        self._advance()
+
+    async def room(self) -> bool:
+        """Waits until another mail object can be submitted; False if the session ended."""
+        await self._until(lambda: self._conversation.room > 0)
+        return self.ended is None
+
+    async def idle(self) -> bool:
+        """Waits until nothing is under way; False if the session ended."""
+        await self._until(lambda: self._conversation.idle)
+        return self.ended is None
+
+    async def quit(self) -> None:
+        """Waits for what is under way, then says goodbye, within bounded time."""
+        if await self.idle():
+            self._conversation.quit()
+            self._advance()
+            try:
+                await asyncio.wait_for(self._until(lambda: False), self._timeouts.quit)
+            except TimeoutError:
+                self.abort("no answer to QUIT")
+
+    def abort(self, cause: str) -> None:
+        """Ends at once. What is under way is settled by how far it had come."""
+        self._conversation.end(cause)
+        self._advance()
+
+    async def _until(self, condition: Callable[[], bool]) -> None:
+        while self.ended is None and not condition():
+            self._changed.clear()
+            await self._changed.wait()
+
+    def _advance(self) -> None:
+        """Writes what is to be said, hands out what is settled, and watches the time."""
+        conversation = self._conversation
+        while self._writable and (data := conversation.next_write()) is not None:
+            self._transport.write(data)
+        for mail, outcome in conversation.take_settled():
+            self._callbacks.pop(id(mail))(outcome)
+        if conversation.ended is not None:
+            self._transport.abort()
+            if self._timer is not None:
+                self._timer.cancel()
+        elif (awaited := conversation.awaited) is not None and awaited[0] is not self._awaited:
+            self._awaited, phase = awaited
+            self._wait_at_most(self._timeouts.replies[phase])
+        self._changed.set()
+
+    def _wait_at_most(self, seconds: float) -> None:
+        """Moves the deadline. One timer serves: it looks again when it fires too early."""
+        self._deadline = self._loop.time() + seconds
+        if self._timer is None or self._timer.when() > self._deadline:
+            if self._timer is not None:
+                self._timer.cancel()
+            self._timer = self._loop.call_at(self._deadline, self._look_at_deadline)
+
+    def _look_at_deadline(self) -> None:
+        self._timer = None
+        awaited = self._conversation.awaited
+        if awaited is None:
+            return
+        if self._loop.time() < self._deadline:
+            self._timer = self._loop.call_at(self._deadline, self._look_at_deadline)
+        else:
+            _, phase = awaited
+            self.abort(f"no reply within {self._timeouts.replies[phase]:g} s ({phase.upper()})")
+
+    # -- asyncio.Protocol ------------------------------------------------------------------------
+
+    def data_received(self, data: bytes) -> None:
+        self._conversation.receive(data)
+        self._advance()
+
+    def eof_received(self) -> None:
+        self.abort("the server closed the connection")
+
+    def pause_writing(self) -> None:
+        self._writable = False
+
+    def resume_writing(self) -> None:
+        self._writable = True
+        self._advance()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.abort(f"the connection was lost: {exc}" if exc else "the connection was lost")
+        self._former.connection_lost(exc)

@@ -1,0 +1,167 @@
+"""A submission server (RFC 6409): aiosmtplib connects, verifies TLS, says EHLO and logs in; then
+its transport is handed to a `Session`.
+
+Raises ServerUnreachableError where another attempt may help, ServerError and LoginError where it
+would not. The login is tried once, with one mechanism, and never in clear.
+"""
+
+import asyncio
+import socket
+import ssl
+from ipaddress import ip_address
+
+import aiosmtplib
+
+from bulkmail.errors import (
+    BulkmailError,
+    LoginError,
+    MissingFileError,
+    ServerError,
+    ServerUnreachableError,
+)
+from bulkmail.model import Security, Submission
+from bulkmail.smtp.conversation import Conversation
+from bulkmail.smtp.reply import printable
+from bulkmail.transport.session import Session, Timeouts
+
+LOGIN_METHODS = ("plain", "login", "cram-md5")
+"""In this order: over TLS the simplest is the one that servers implement best."""
+
+_LOGIN_HINTS = {
+    "534": "Gmail wants an app password: Google Account > Security > 2-Step Verification,"
+    " then App passwords",
+    "5.7.8 ": "is it the app password (16 letters for Gmail), and the full address as username?",
+    "5.7.139": "Microsoft has SMTP AUTH disabled for this mailbox; an administrator can enable it",
+}
+
+
+class SubmissionServer:
+    """Opens sessions. One TLS context serves them all."""
+
+    def __init__(self, submission: Submission, timeouts: Timeouts | None = None) -> None:
+        self._submission = submission
+        self._timeouts = timeouts or Timeouts()
+        self._tls_context: ssl.SSLContext | None = None
+        self.name = f"{submission.host}:{submission.port}"
+
+    async def connect(self) -> Session:
+        """A session that is ready for mail."""
+        client = aiosmtplib.SMTP(
+            hostname=self._submission.host,
+            port=self._submission.port,
+            use_tls=self._submission.security is Security.TLS,
+            start_tls=False,
+            tls_context=self._tls(),
+            timeout=self._timeouts.connect,
+            local_hostname=self._submission.helo or "localhost",
+        )
+        try:
+            async with asyncio.timeout(self._timeouts.connect):
+                await self._prepare(client)
+        except BaseException as error:
+            _abandon(client)
+            if isinstance(error, Exception) and not isinstance(error, BulkmailError):
+                raise self._explained(error) from error
+            raise
+        transport = client.transport
+        assert isinstance(transport, asyncio.Transport)
+        conversation = Conversation(
+            pipelining=client.supports_extension("pipelining"),
+            size=client.supports_extension("size"),
+        )
+        return Session(transport, conversation, self._timeouts)
+
+    async def _prepare(self, client: aiosmtplib.SMTP) -> None:
+        await client.connect()
+        helo = self._submission.helo or _address_literal(client)
+        await client.ehlo(hostname=helo)
+        if self._submission.security is Security.STARTTLS:
+            if not client.supports_extension("starttls"):
+                raise ServerError(
+                    f"{self.name} does not offer STARTTLS; nothing was sent and no login tried."
+                    " Is it port 465 with security: tls?"
+                )
+            await client.starttls()
+            await client.ehlo(hostname=helo)
+        if self._submission.username is not None:
+            await self._login(client)
+
+    async def _login(self, client: aiosmtplib.SMTP) -> None:
+        username, password = self._submission.username, self._submission.password
+        assert username is not None and password is not None
+        offered = [method.lower() for method in client.server_auth_methods]
+        method = next((method for method in LOGIN_METHODS if method in offered), None)
+        if method is None:
+            raise ServerError(
+                f"{self.name} offers no login that bulkmail knows"
+                f" (it offers {', '.join(offered) or 'none'}; known are {', '.join(LOGIN_METHODS)})"
+            )
+        log_in = {
+            "plain": client.auth_plain,
+            "login": client.auth_login,
+            "cram-md5": client.auth_crammd5,
+        }[method]
+        try:
+            await log_in(username, password)
+        except aiosmtplib.SMTPAuthenticationError as error:
+            raise self._login_refused(error) from None
+
+    def _login_refused(self, error: aiosmtplib.SMTPAuthenticationError) -> BulkmailError:
+        said = f"{error.code} {_shown(error.message)}"
+        if 400 <= error.code < 500:
+            return ServerUnreachableError(f"{self.name} could not check the login: {said}")
+        text = f"{self.name} refused the login of {self._submission.username}: {said}"
+        hint = next((hint for mark, hint in _LOGIN_HINTS.items() if mark in said), None)
+        return LoginError(f"{text}\n{hint}" if hint else text)
+
+    def _explained(self, error: Exception) -> BulkmailError:
+        """What aiosmtplib or asyncio raised, as what it means for the run."""
+        cause: BaseException | None = error
+        while cause is not None:
+            if isinstance(cause, ssl.SSLCertVerificationError):
+                return ServerError(
+                    f"the certificate of {self.name} cannot be trusted: {cause.verify_message};"
+                    " nothing was sent and no login tried. For a private CA set smtp.ca_file"
+                )
+            if isinstance(cause, ssl.SSLError) and not isinstance(cause, ssl.SSLEOFError):
+                reason = _shown(cause.reason).replace("_", " ").lower()
+                return ServerError(
+                    f"no TLS with {self.name}: {reason}; nothing was sent and no login tried."
+                    " Is security: right for this port?"
+                )
+            if isinstance(cause, socket.gaierror) and cause.errno == socket.EAI_NONAME:
+                return ServerError(
+                    f"the name {self._submission.host} is not known; is it misspelt?"
+                )
+            cause = cause.__cause__ or cause.__context__
+        if isinstance(error, aiosmtplib.SMTPResponseException) and 500 <= error.code < 600:
+            said = f"{error.code} {_shown(error.message)}"
+            return ServerError(f"{self.name} refuses this client: {said}")
+        what = "it did not answer in time" if isinstance(error, TimeoutError) else _shown(error)
+        return ServerUnreachableError(f"{self.name} cannot be reached: {what}")
+
+    def _tls(self) -> ssl.SSLContext:
+        if self._tls_context is None:
+            try:
+                self._tls_context = ssl.create_default_context(cafile=self._submission.ca_file)
+            except (OSError, ssl.SSLError) as error:
+                message = f"{self._submission.ca_file} (smtp.ca_file): {error}"
+                raise MissingFileError(message) from None
+        return self._tls_context
+
+
+def _address_literal(client: aiosmtplib.SMTP) -> str:
+    """RFC 5321 4.1.3: how a client without a name of its own in the DNS introduces itself."""
+    address = ip_address(client.get_transport_info("sockname")[0].partition("%")[0])
+    return f"[IPv6:{address}]" if address.version == 6 else f"[{address}]"
+
+
+def _abandon(client: aiosmtplib.SMTP) -> None:
+    transport = client.transport
+    client.close()
+    if isinstance(transport, asyncio.Transport):
+        transport.abort()
+
+
+def _shown(text: object) -> str:
+    return printable(str(text).encode("utf-8", "surrogateescape"))
