@@ -145,7 +145,7 @@ Source = Annotated[
     Discriminator(
         _source_kind,
         custom_error_type="source",
-        custom_error_message="needs {{file: members.csv}} or {{email: kim@example.com, name: …}}",
+        custom_error_message="needs {file: members.csv} or {email: kim@example.com, name: …}",
     ),
 ]
 
@@ -249,8 +249,7 @@ def _problem(details: ErrorDetails, places: Places) -> Problem:
     if kind == "missing":
         name = "from" if loc[-1] == "author" else loc[-1]
         return Problem(places.key(path), f'"{name}" is missing' + _of(path))
-    message = details["msg"].removeprefix("Value error, ").removeprefix("Input ")
-    message = message.replace("Input should be", "must be")
+    message = details["msg"].removeprefix("Value error, ").replace("Input should", "must")
     return Problem(places.value(path), f"{_dotted(path)}: {message}" if path else message)
 
 

@@ -9,7 +9,7 @@ from bulkmail.errors import SecretError
 
 
 def read_secret(reference: str, folder: Path, prompt: str) -> str:
-    """The secret that `reference` stands for; a path is relative to `folder`. Raises SecretError."""
+    """What `reference` stands for; a path is relative to `folder`. Raises SecretError."""
     kind, _, name = reference.partition(":")
     if kind == "env":
         if not os.environ.get(name):

@@ -19,7 +19,7 @@ from bulkmail.errors import BulkmailError, ExitStatus
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="bulkmail")
 def commands() -> None:
-    """Send everyone on a list a message of their own: nobody skipped, nobody mailed twice in silence.
+    """Send everyone on a list their own message: nobody skipped, nobody mailed twice in silence.
 
     A campaign is one YAML file: recipients, templates, attachments, server. Begin with
 

@@ -37,7 +37,7 @@ def mailbox_header(name: str, display_name: str, address: str) -> bytes:
 
 
 def unstructured(text: str, used: int) -> str:
-    """`text` as the value of an unstructured field; its first line has `used` characters already."""
+    """`text` as the value of an unstructured field; `used` characters stand on its line already."""
     check_header_text(text)
     if _PLAIN.fullmatch(text) and "=?" not in text and text == text.strip():
         folded = _folded(text, used)

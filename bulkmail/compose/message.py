@@ -13,7 +13,7 @@ import hashlib
 import hmac
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from email.message import EmailMessage, Message, MIMEPart
+from email.message import EmailMessage, MIMEPart
 from email.policy import SMTP
 from types import MappingProxyType
 
@@ -203,7 +203,7 @@ def _multipart(subtype: str, parts: list[MIMEPart], tag: str) -> MIMEPart:
     """The boundary holds `=_`, which neither base64 nor quoted-printable can produce."""
     container = MIMEPart(policy=SMTP)
     container["Content-Type"] = f'multipart/{subtype}; boundary="=_{subtype}_{tag}"'
-    container.set_payload(list[Message[str, str] | str](parts))
+    container.set_payload([*parts])
     return container
 
 

@@ -382,12 +382,13 @@ def _opened(path: str) -> sqlite3.Connection:
 
 def _run_lock(path: Path) -> sqlite3.Connection:
     """Held until closed, or until the process ends in whatever way; works wherever SQLite does."""
-    lock = sqlite3.connect(f"{path}.lock", timeout=0, isolation_level=None, check_same_thread=False)
     try:
+        lock = sqlite3.connect(
+            f"{path}.lock", timeout=0, isolation_level=None, check_same_thread=False
+        )
         lock.execute("BEGIN EXCLUSIVE")
     except sqlite3.OperationalError as error:
-        lock.close()
-        if error.sqlite_errorname in ("SQLITE_BUSY", "SQLITE_LOCKED"):
+        if error.sqlite_errorname == "SQLITE_BUSY":
             raise LedgerBusyError(
                 f"another run is using {path}; one run at a time. See `bulkmail status`"
             ) from None

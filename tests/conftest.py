@@ -1,0 +1,163 @@
+"""Real parts for the tests: a TLS server on loopback, projects on disk, the command as a process."""
+
+import asyncio
+import os
+import ssl
+import sys
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from bulkmail.model import Security, Submission
+from bulkmail.sandbox.receiving import Behaviour, Received
+from bulkmail.sandbox.server import HOST, Server, make_certificate
+
+
+@dataclass
+class Result:
+    """What a command printed, and its exit status."""
+
+    status: int
+    out: str
+    err: str
+
+
+@dataclass
+class RecordingServer:
+    """A server that keeps every message it took responsibility for, and when its dot came."""
+
+    server: Server
+    submission: Submission
+    received: list[Received] = field(default_factory=list)
+    arrivals: list[float] = field(default_factory=list)
+
+    @property
+    def paths(self) -> list[str]:
+        return [path for message in self.received for path in message.forward_paths]
+
+    def keep(self, received: Received, session: int) -> None:
+        self.received.append(received)
+        self.arrivals.append(time.monotonic())
+
+
+StartServer = Callable[..., Awaitable[RecordingServer]]
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[ssl.SSLContext, Path]:
+    return make_certificate(tmp_path_factory.mktemp("tls"))
+
+
+@pytest.fixture
+async def serve(certificate: tuple[ssl.SSLContext, Path]) -> AsyncIterator[StartServer]:
+    """Starts servers that behave as told; they stop with the test."""
+    context, ca_file = certificate
+    running = []
+
+    async def start(behaviour: Behaviour | None = None, **told: object) -> RecordingServer:
+        behaviour = behaviour or Behaviour(login=("sender", "secret"))
+        for name, value in told.items():
+            setattr(behaviour, name, value)
+        security = Security.STARTTLS if behaviour.starttls else Security.TLS
+        recorder = RecordingServer(
+            Server(behaviour, context, lambda received, session: recorder.keep(received, session)),
+            Submission(HOST, 0, security, "sender", "secret", str(ca_file)),
+        )
+        port = await recorder.server.start()
+        recorder.submission = Submission(HOST, port, security, "sender", "secret", str(ca_file))
+        running.append(recorder.server)
+        return recorder
+
+    yield start
+    for server in running:
+        await server.stop()
+
+
+@dataclass
+class Project:
+    """A folder with a campaign of `people`, which can be changed and run."""
+
+    folder: Path
+    environment: dict[str, str] = field(default_factory=dict)
+
+    def write(self, name: str, text: str) -> Path:
+        path = self.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, "utf-8")
+        return path
+
+    def campaign(
+        self,
+        server: RecordingServer | None = None,
+        *,
+        rate: str = "unlimited",
+        smtp: str = "",
+        more: str = "",
+    ) -> Path:
+        """Writes letter.yaml, to be sent through `server`."""
+        submission = server.submission if server else Submission(HOST, 9, Security.TLS)
+        return self.write(
+            "letter.yaml",
+            f"""\
+from: "News <news@example.org>"
+subject: "For {{{{ name }}}}"
+template: {{text: letter.txt}}
+recipients:
+  - file: people.csv
+rate: {rate}
+smtp:
+  host: {submission.host}
+  port: {submission.port}
+  security: {submission.security}
+  username: sender
+  password: env:TEST_PASSWORD
+  ca_file: {submission.ca_file}
+{smtp}
+{more}
+""",
+        )
+
+    def people(self, *rows: str) -> Path:
+        """Writes people.csv with columns email and name."""
+        return self.write("people.csv", "\n".join(["email,name", *rows]) + "\n")
+
+    def many(self, number: int, domain: str = "example.com") -> list[str]:
+        """Writes people.csv with so many people; their addresses."""
+        addresses = [f"person{index}@{domain}" for index in range(number)]
+        self.people(*(f"{address},Person {index}" for index, address in enumerate(addresses)))
+        return addresses
+
+    async def start(self, *arguments: str, stdin: int | None = None) -> asyncio.subprocess.Process:
+        """The command `bulkmail`, started in the project's folder."""
+        return await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "bulkmail",
+            *arguments,
+            cwd=self.folder,
+            env={**os.environ, "TEST_PASSWORD": "secret", **self.environment},
+            stdin=asyncio.subprocess.DEVNULL if stdin is None else stdin,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+
+    async def bulkmail(self, *arguments: str) -> Result:
+        """Runs the command to its end."""
+        process = await self.start(*arguments)
+        out, err = await asyncio.wait_for(process.communicate(), 60)
+        assert process.returncode is not None
+        result = Result(process.returncode, out.decode(), err.decode())
+        assert "Traceback" not in result.err, result.err
+        return result
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Iterator[Project]:
+    """A project with a text template and one recipient."""
+    project = Project(tmp_path)
+    project.write("letter.txt", "Dear {{ name }},\n\nthis is for {{ email }}.\n")
+    project.people("kim@example.com,Kim")
+    yield project

@@ -1,0 +1,358 @@
+"""The conversation against scripted replies, without a socket.
+
+A script is a list of (what the client must write, what the server answers). Commands are shortened:
+`M1` is MAIL for the first message, `R1` its RCPT, `D` DATA, `C1` its content, `.` the dot, `X` RSET.
+"""
+
+import re
+from dataclasses import dataclass, field
+
+import pytest
+
+from bulkmail.model import Envelope, MailObject, Outcome, Phase, Reply
+from bulkmail.smtp.conversation import MAX_JOINED_BYTES, Conversation, stuffed
+from bulkmail.smtp.reply import make_reply
+
+OK = b"250 2.0.0 ok\r\n"
+GO = b"354 go\r\n"
+NO_USER = b"550 5.1.1 no such user\r\n"
+NO_RCPT = b"554 5.5.1 no valid recipients\r\n"
+ECHO = b"503 5.5.1 out of sequence\r\n"
+
+_SHORT = [
+    (rb"MAIL FROM:<sender(\d)@example\.org>\r\n", rb"M\1 "),
+    (rb"RCPT TO:<to(\d)@example\.com>\r\n", rb"R\1 "),
+    (rb"DATA\r\n", b"D "),
+    (rb"RSET\r\n", b"X "),
+    (rb"Content (\d)\r\n", rb"C\1 "),
+    (rb"\.\r\n", b". "),
+    (rb"QUIT\r\n", b"Q "),
+]
+
+
+def mail(number: int, content: bytes | None = None) -> MailObject:
+    envelope = Envelope(f"sender{number}@example.org", f"to{number}@example.com")
+    return MailObject(envelope, (content or b"Content %d\r\n" % number,), f"<{number}@example.org>")
+
+
+@dataclass
+class Session:
+    """A conversation whose writes and outcomes are collected."""
+
+    conversation: Conversation
+    outcomes: dict[int, Outcome] = field(default_factory=dict)
+
+    def offer(self, *numbers: int) -> str:
+        for number in numbers:
+            self.conversation.offer(mail(number))
+        return self.written()
+
+    def answer(self, *replies: bytes) -> str:
+        """Passes replies on, one by one; what is written because of them, in short."""
+        written = []
+        for reply in replies:
+            self.conversation.receive(reply)
+            written.append(self.written())
+        return " ".join(filter(None, written))
+
+    def written(self) -> str:
+        data = b""
+        while (more := self.conversation.next_write()) is not None:
+            data += more
+        for pattern, short in _SHORT:
+            data = re.sub(pattern, short, data)
+        for message, outcome in self.conversation.take_settled():
+            number = int(message.message_id[1])
+            assert number not in self.outcomes, "settled twice"
+            self.outcomes[number] = outcome
+        return data.decode().strip()
+
+    def end(self, cause: str = "gone") -> None:
+        self.conversation.end(cause)
+        self.written()
+
+    def phases(self) -> dict[int, str]:
+        """Number to phase, with the reply's code where there was one."""
+        return {
+            number: f"{outcome.phase} {outcome.reply.code}" if outcome.reply else str(outcome.phase)
+            for number, outcome in self.outcomes.items()
+        }
+
+
+def plain() -> Session:
+    return Session(Conversation(pipelining=False))
+
+
+def pipelining() -> Session:
+    return Session(Conversation(pipelining=True))
+
+
+def test_plain_says_one_command_at_a_time() -> None:
+    session = plain()
+    assert session.conversation.room == 1
+    assert session.offer(1) == "M1"
+    assert session.conversation.room == 0
+    assert [session.answer(reply) for reply in (OK, OK, GO)] == ["R1", "D", "C1 ."]
+    assert session.answer(b"250 2.0.0 queued\r\n") == ""
+    assert session.outcomes == {1: Outcome(Phase.DOT, Reply(250, "2.0.0", "2.0.0 queued"))}
+    assert session.offer(2) == "M2"
+
+
+def test_pipelining_says_the_envelope_in_one_write() -> None:
+    session = pipelining()
+    assert session.offer(1) == "M1 R1 D"
+    assert session.answer(OK, OK) == ""
+    assert session.answer(GO) == "C1 ."
+    assert session.answer(OK) == ""
+    assert session.phases() == {1: "dot 250"}
+
+
+def test_content_dot_and_the_next_envelope_leave_together() -> None:
+    """One round trip a message, with the next one there in time."""
+    session = pipelining()
+    assert session.offer(1, 2) == "M1 R1 D"
+    assert session.answer(OK, OK, GO) == "C1 . M2 R2 D"
+    assert session.conversation.room == 0
+    assert session.answer(OK) == ""
+    assert session.offer(3) == ""
+    assert session.answer(OK, OK, GO) == "C2 . M3 R3 D"
+    assert session.answer(OK, OK, OK) == ""
+    assert session.answer(GO, OK) == "C3 ."
+    assert session.phases() == {1: "dot 250", 2: "dot 250", 3: "dot 250"}
+
+
+def test_the_next_envelope_may_follow_a_lone_dot() -> None:
+    session = pipelining()
+    session.offer(1)
+    session.answer(OK, OK, GO)
+    assert session.offer(2) == "M2 R2 D"
+
+
+def test_content_never_leaves_before_its_own_354() -> None:
+    session = pipelining()
+    session.offer(1, 2)
+    session.answer(OK, OK, GO)
+    assert session.answer(OK, OK, OK) == ""
+    assert session.answer(GO) == "C2 ."
+
+
+def test_a_refused_recipient_costs_one_reset_and_nobody_else() -> None:
+    """RFC 2920 3.1: RCPT refused, DATA refused as its echo."""
+    session = pipelining()
+    session.offer(1, 2)
+    assert session.answer(OK, NO_USER, NO_RCPT) == "X M2 R2"
+    assert session.answer(OK, OK, OK) == "D"
+    assert session.answer(GO) == "C2 ."
+    session.answer(OK)
+    assert session.phases() == {1: "rcpt 550", 2: "dot 250"}
+    assert session.offer(3) == "M3 R3 D", "after an acceptance DATA goes along again"
+
+
+def test_a_refused_recipient_in_plain() -> None:
+    session = plain()
+    session.offer(1)
+    session.answer(OK)
+    assert session.answer(NO_USER) == ""
+    assert session.offer(2) == "X"
+    assert [session.answer(OK) for _ in range(3)] == ["M2", "R2", "D"]
+    assert session.phases() == {1: "rcpt 550"}
+
+
+def test_a_server_that_wants_content_for_nobody_gets_a_lone_dot() -> None:
+    session = pipelining()
+    session.offer(1, 2)
+    assert session.answer(OK, NO_USER, GO) == "."
+    assert session.answer(OK) == "X M2 R2"
+    assert session.phases() == {1: "rcpt 550"}
+
+
+def test_a_refused_sender_is_told_by_mail_not_by_its_echoes() -> None:
+    session = pipelining()
+    session.offer(1)
+    session.answer(b"553 5.7.1 not yours\r\n", ECHO, ECHO)
+    assert session.phases() == {1: "mail 553"}
+
+
+@pytest.mark.parametrize("reply", [b"451 4.3.0 busy\r\n", b"554 5.7.1 no\r\n"])
+def test_data_refused(reply: bytes) -> None:
+    session = pipelining()
+    session.offer(1)
+    session.answer(OK, OK, reply)
+    assert session.phases() == {1: f"data {reply[:3].decode()}"}
+
+
+def test_a_refused_dot_leaves_the_next_one_alone() -> None:
+    session = pipelining()
+    session.offer(1, 2)
+    session.answer(OK, OK, GO)
+    session.answer(b"554 5.7.1 spam\r\n", OK, OK)
+    assert session.answer(GO) == "C2 ."
+    session.answer(OK)
+    assert session.phases() == {1: "dot 554", 2: "dot 250"}
+
+
+@pytest.mark.parametrize(
+    ("answered", "phases"),
+    [
+        ((), {1: "mail", 2: "queued"}),
+        ((OK,), {1: "rcpt", 2: "queued"}),
+        ((OK, OK), {1: "data", 2: "queued"}),
+        ((OK, OK, GO), {1: "dot", 2: "mail"}),
+        ((OK, OK, GO, OK), {1: "dot 250", 2: "mail"}),
+        ((OK, OK, GO, OK, OK, OK), {1: "dot 250", 2: "data"}),
+        ((OK, OK, GO, OK, OK, OK, GO), {1: "dot 250", 2: "dot"}),
+    ],
+)
+def test_a_lost_connection_is_judged_by_phase(
+    answered: tuple[bytes, ...], phases: dict[int, str]
+) -> None:
+    session = pipelining()
+    session.offer(1, 2)
+    session.answer(*answered)
+    session.end()
+    assert session.phases() == phases
+
+
+def test_421_is_about_the_first_unanswered_and_the_rest_was_not_executed() -> None:
+    session = pipelining()
+    session.offer(1, 2)
+    session.answer(OK, OK, GO)
+    session.answer(b"421-4.7.0 too much\r\n421 4.7.0 bye\r\n")
+    assert session.phases() == {1: "dot 421", 2: "mail"}
+    assert (
+        session.conversation.ended == "the server closed the session: 421 4.7.0 too much 4.7.0 bye"
+    )
+    assert session.conversation.room == 0
+
+
+def test_421_while_idle_blames_nobody() -> None:
+    session = pipelining()
+    session.answer(b"421 4.4.2 idle\r\n")
+    assert session.phases() == {}
+    assert session.conversation.ended
+
+
+def test_large_content_leaves_in_pieces_and_its_dot_last() -> None:
+    """Until the dot is handed out, a lost connection means that nothing was delivered."""
+    content = b"x" * 70 + b"\r\n"
+    large = mail(1, content * (3 * MAX_JOINED_BYTES // len(content)))
+    conversation = Conversation(pipelining=True)
+    conversation.offer(large)
+    conversation.next_write()
+    conversation.receive(OK + OK + GO)
+    pieces = []
+    while conversation.awaited is not None and conversation.awaited[1] is Phase.CONTENT:
+        pieces.append(conversation.next_write() or b"")
+    assert pieces[-1] == b".\r\n"
+    assert b"".join(pieces[:-1]) == large.content[0]
+    assert max(map(len, pieces)) <= MAX_JOINED_BYTES
+    conversation.end("gone")
+    [(_, outcome)] = conversation.take_settled()
+    assert outcome.phase is Phase.DOT
+
+
+def half_written() -> Session:
+    session = pipelining()
+    session.conversation.offer(mail(1, b"y\r\n" * MAX_JOINED_BYTES))
+    session.conversation.offer(mail(2))
+    session.conversation.next_write()
+    session.conversation.receive(OK + OK + GO)
+    session.conversation.next_write()
+    return session
+
+
+def test_lost_in_the_midst_of_content_is_before_the_dot() -> None:
+    session = half_written()
+    session.end()
+    assert session.phases() == {1: "content", 2: "queued"}
+
+
+def test_a_refusal_in_the_midst_of_content_is_that_contents() -> None:
+    session = half_written()
+    session.conversation.receive(b"552 5.3.4 too big\r\n")
+    session.written()
+    assert session.phases() == {1: "content 552", 2: "queued"}
+    assert session.conversation.ended
+
+
+@pytest.mark.parametrize(
+    "surprise",
+    [
+        b"250 nobody asked\r\n",
+        b"220 hello again\r\n",
+        b"junk\r\n",
+    ],
+)
+def test_an_unasked_reply_ends_the_session(surprise: bytes) -> None:
+    session = pipelining()
+    session.answer(surprise)
+    assert session.conversation.ended
+
+
+@pytest.mark.parametrize(
+    ("answered", "phases"),
+    [
+        ((b"354 what?\r\n",), {1: "mail"}),
+        ((OK, b"354 what?\r\n"), {1: "rcpt"}),
+        ((OK, OK, b"250 what?\r\n"), {1: "data"}),
+        ((OK, OK, GO, GO), {1: "dot 354"}),
+    ],
+)
+def test_a_reply_that_fits_no_question_ends_the_session(
+    answered: tuple[bytes, ...], phases: dict[int, str]
+) -> None:
+    session = pipelining()
+    session.offer(1)
+    session.answer(*answered)
+    assert session.phases() == phases
+    assert session.conversation.ended
+
+
+def test_a_reply_to_a_dot_that_did_not_leave_yet_accepts_nobody() -> None:
+    """Replies that come glued to the 354 cannot be about the content."""
+    session = pipelining()
+    session.conversation.offer(mail(1))
+    session.conversation.next_write()
+    session.conversation.receive(OK + OK + GO + OK)
+    session.written()
+    assert session.phases() == {1: "content"}
+
+
+def test_one_answer_too_many_is_credited_to_nobody() -> None:
+    """A server that answers twice for one message does not have the next one accepted."""
+    session = pipelining()
+    session.offer(1, 2)
+    session.answer(OK, OK, GO)
+    session.answer(OK, OK, OK, OK)
+    assert session.phases() == {1: "dot 250", 2: "data"}
+
+
+def test_quit_ends_an_idle_session() -> None:
+    session = plain()
+    session.conversation.quit()
+    assert session.written() == "Q"
+    session.answer(b"221 bye\r\n")
+    assert session.conversation.ended == "QUIT"
+
+
+def test_size_is_announced_where_the_server_has_it() -> None:
+    conversation = Conversation(pipelining=False, size=True)
+    conversation.offer(mail(1))
+    assert conversation.next_write() == b"MAIL FROM:<sender1@example.org> SIZE=11\r\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "sent"),
+    [
+        (b"a\r\n", b"a\r\n"),
+        (b".a\r\n", b"..a\r\n"),
+        (b".\r\n", b"..\r\n"),
+        (b"a\r\n.\r\n..b\r\nc.\r\n", b"a\r\n..\r\n...b\r\nc.\r\n"),
+    ],
+)
+def test_dots_are_stuffed(content: bytes, sent: bytes) -> None:
+    assert stuffed(content) == sent
+
+
+def test_reply_text_is_kept_whole() -> None:
+    assert make_reply(550, b"5.7.1 one\ntwo").text == "5.7.1 one two"

@@ -1,0 +1,328 @@
+"""The ledger: what is enrolled, claimed, intended and settled, and what a crash leaves."""
+
+import asyncio
+import sqlite3
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from bulkmail.errors import ExitStatus, LedgerBusyError, LedgerError
+from bulkmail.ledger import CampaignLedger, CampaignRecord, LedgerView, SqliteLedger
+from bulkmail.model import Intent, Outcome, Phase, Reply, Row, Settlement, State
+
+OK = Outcome(Phase.DOT, Reply(250, "2.0.0", "2.0.0 ok"))
+LATER = Outcome(Phase.RCPT, Reply(450, "4.2.1", "4.2.1 later"))
+
+
+def row(address: str, line: int = 2, fault: str | None = None, **fields: str) -> Row:
+    return Row(address, fields, f"m.csv:{line}", fault)
+
+
+def people(number: int) -> list[Row]:
+    return [row(f"p{index}@example.com", index + 2, name=f"P {index}") for index in range(number)]
+
+
+def intent(recipient_id: int, at: float = 1000.0) -> Intent:
+    return Intent(recipient_id, at, at, f"<{recipient_id}@example.org>")
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "bulkmail.sqlite"
+
+
+@pytest.fixture
+def ledger(path: Path) -> Iterator[SqliteLedger]:
+    ledger = SqliteLedger(path)
+    yield ledger
+    ledger.close()
+
+
+@pytest.fixture
+def campaign(ledger: SqliteLedger) -> CampaignRecord:
+    return ledger.campaign("july", 1000.0)
+
+
+def states(ledger: SqliteLedger, campaign: CampaignRecord) -> dict[str, int]:
+    return {str(state): number for state, number in ledger.tally(campaign).items()}
+
+
+def test_enrolling_filters_and_tells(ledger: SqliteLedger, campaign: CampaignRecord) -> None:
+    """Of rows for one person the first counts, whatever the case of letters."""
+    found = ledger.enrol(
+        campaign,
+        [
+            row("kim@example.com", 2),
+            row("nobody", 3, fault="is not of the form name@domain"),
+            row("KIM@example.com", 4),
+            row("nobody", 5, fault="is not of the form name@domain"),
+        ],
+    )
+    assert (found.recipients, found.invalid, found.duplicates) == (1, 2, 1)
+    assert [(place, str(state)) for place, state, _ in found.filtered] == [
+        ("m.csv:3", "invalid"),
+        ("m.csv:4", "duplicate"),
+        ("m.csv:5", "invalid"),
+    ]
+    assert states(ledger, campaign) == {"pending": 1, "invalid": 2, "duplicate": 1}
+
+
+def test_enrolling_again_keeps_what_is_known(
+    ledger: SqliteLedger, campaign: CampaignRecord
+) -> None:
+    """Who has it keeps it; who is new is added; who is pending gets the new data."""
+    ledger.enrol(campaign, people(2))
+    first, second = ledger.unsent(campaign)
+    ledger.record("a", [intent(first.id)])
+    ledger.record("a", [Settlement(first.id, State.ACCEPTED, OK)])
+    found = ledger.enrol(
+        campaign,
+        [
+            row("P0@example.com", 2, name="Changed"),
+            row("p1@example.com", 3, name="Changed"),
+            row("new@example.com", 4),
+            row("bad", 5, fault="no"),
+        ],
+    )
+    assert (found.recipients, found.duplicates, found.removed) == (3, 0, 0)
+    assert states(ledger, campaign) == {"accepted": 1, "pending": 2, "invalid": 1}
+    assert [(r.address, dict(r.fields)) for r in ledger.unsent(campaign)] == [
+        ("p1@example.com", {"name": "Changed"}),
+        ("new@example.com", {}),
+    ]
+    assert second.id in [r.id for r in ledger.unsent(campaign)]
+
+
+def test_who_left_the_list_is_told_and_can_be_cancelled(
+    ledger: SqliteLedger, campaign: CampaignRecord
+) -> None:
+    ledger.enrol(campaign, people(3))
+    assert ledger.enrol(campaign, people(2)).removed == 1
+    assert ledger.cancel_removed(campaign) == 1
+    assert states(ledger, campaign) == {"pending": 2, "cancelled": 1}
+    assert ledger.enrol(campaign, people(3)).removed == 0
+    assert states(ledger, campaign) == {"pending": 3}, "put back, they are sent to"
+
+
+def test_an_enrolment_that_fails_leaves_nothing(path: Path, ledger: SqliteLedger) -> None:
+    with pytest.raises(RuntimeError), ledger.enrolling():
+        campaign = ledger.campaign("july", 1000.0)
+        ledger.enrol(campaign, people(5))
+        raise RuntimeError("the answer was no")
+    view = LedgerView(path)
+    assert view.campaigns() == []
+    view.close()
+
+
+def test_the_way_of_a_recipient(ledger: SqliteLedger, campaign: CampaignRecord) -> None:
+    ledger.enrol(campaign, people(1))
+    [recipient] = ledger.pending(campaign, 0, 10)
+    ledger.record("a", [intent(recipient.id, 1000.0)])
+    assert states(ledger, campaign) == {"in_flight": 1}
+    assert ledger.pending(campaign, 0, 10) == []
+    ledger.record("a", [Settlement(recipient.id, State.DEFERRED, LATER, due_at=1300.0)])
+    assert ledger.due(campaign, 1299.0, 10) == []
+    [again] = ledger.due(campaign, 1300.0, 10)
+    assert (again.attempts, again.first_attempt_at) == (1, 1000.0)
+    ledger.record("a", [intent(recipient.id, 1300.0)])
+    ledger.record("a", [Settlement(recipient.id, State.ACCEPTED, OK)])
+    assert states(ledger, campaign) == {"accepted": 1}
+
+
+def test_a_released_recipient_is_pending_and_no_attempt_counts(
+    ledger: SqliteLedger, campaign: CampaignRecord
+) -> None:
+    """But its message keeps its date."""
+    ledger.enrol(campaign, people(1))
+    [recipient] = ledger.pending(campaign, 0, 10)
+    ledger.record("a", [intent(recipient.id)])
+    lost = Outcome(Phase.MAIL, None, "lost")
+    ledger.record("a", [Settlement(recipient.id, State.PENDING, lost, counted=False)])
+    [again] = ledger.pending(campaign, 0, 10)
+    assert (again.attempts, again.first_attempt_at) == (0, 1000.0)
+
+
+def test_what_was_in_flight_when_a_run_died_is_in_doubt(
+    path: Path, ledger: SqliteLedger, campaign: CampaignRecord
+) -> None:
+    ledger.enrol(campaign, people(3))
+    ids = [recipient.id for recipient in ledger.unsent(campaign)]
+    ledger.record("a", [intent(ids[0]), intent(ids[1])])
+    ledger.record("a", [Settlement(ids[0], State.ACCEPTED, OK)])
+    ledger.close()
+    after = SqliteLedger(path)
+    assert after.recover(campaign) == 1
+    assert states(after, campaign) == {"accepted": 1, "in_doubt": 1, "pending": 1}
+    assert [recipient.id for recipient in after.unsent(campaign)] == [ids[2]]
+    after.close()
+
+
+def test_a_state_that_something_else_changed_is_an_error(
+    ledger: SqliteLedger, campaign: CampaignRecord
+) -> None:
+    """All of the group is undone: nothing is sent on a state that is not known."""
+    ledger.enrol(campaign, people(2))
+    first, second = ledger.unsent(campaign)
+    ledger.record("a", [intent(first.id)])
+    with pytest.raises(LedgerError, match="not in the state"):
+        ledger.record("a", [intent(second.id), intent(first.id)])
+    assert states(ledger, campaign) == {"in_flight": 1, "pending": 1}
+    with pytest.raises(LedgerError, match="not in the state"):
+        ledger.record("a", [Settlement(second.id, State.ACCEPTED, OK)])
+
+
+def test_grants_are_remembered_by_account(ledger: SqliteLedger, campaign: CampaignRecord) -> None:
+    ledger.enrol(campaign, people(3))
+    first, second, third = ledger.unsent(campaign)
+    ledger.record("kim@a:465", [intent(first.id, 100.0), intent(second.id, 101.0)])
+    ledger.record("kim@b:465", [intent(third.id, 102.0)])
+    assert ledger.grants("kim@a:465", since=50.0) == [(101.0, 2)]
+    assert ledger.grants("kim@a:465", since=101.5) == []
+    assert ledger.grants("kim@b:465", since=50.0) == [(102.0, 1)]
+
+
+def test_one_run_at_a_time(path: Path, ledger: SqliteLedger) -> None:
+    with pytest.raises(LedgerBusyError) as caught:
+        SqliteLedger(path)
+    assert caught.value.status is ExitStatus.CONTINUE
+    ledger.close()
+    SqliteLedger(path).close()
+
+
+def test_a_ledger_can_be_read_while_it_is_written(
+    path: Path, ledger: SqliteLedger, campaign: CampaignRecord
+) -> None:
+    ledger.enrol(campaign, people(2))
+    with ledger.enrolling():
+        ledger.enrol(campaign, people(9))
+        view = LedgerView(path)
+        assert view.tally(campaign) == {State.PENDING: 2}
+        view.close()
+
+
+def test_a_newer_ledger_is_refused_with_words(path: Path) -> None:
+    sqlite3.connect(path).execute("PRAGMA user_version = 99").connection.close()
+    with pytest.raises(LedgerError, match="newer bulkmail"):
+        SqliteLedger(path)
+    with pytest.raises(LedgerError, match="newer bulkmail"):
+        LedgerView(path)
+
+
+@pytest.mark.parametrize("content", [b"this is no database, but long enough to look at " * 10])
+def test_what_is_no_ledger_is_refused_with_words(path: Path, content: bytes) -> None:
+    path.write_bytes(content)
+    with pytest.raises(LedgerError, match=r"bulkmail\.sqlite: file is not a database"):
+        SqliteLedger(path)
+    assert path.read_bytes() == content
+
+
+def test_a_folder_that_does_not_exist_is_told(tmp_path: Path) -> None:
+    with pytest.raises(LedgerError, match="unable to open"):
+        SqliteLedger(tmp_path / "nowhere" / "bulkmail.sqlite")
+
+
+def test_commits_are_synced(ledger: SqliteLedger) -> None:
+    """synchronous=FULL (2) in WAL mode: a commit that returned survives a power cut."""
+    assert ledger._db.execute("PRAGMA synchronous").fetchone() == (2,)
+    assert ledger._db.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+
+
+def test_a_scratch_ledger_leaves_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    scratch = SqliteLedger(None)
+    campaign = scratch.campaign("july", 1000.0)
+    scratch.enrol(campaign, people(3))
+    assert states(scratch, campaign) == {"pending": 3}
+    scratch.close()
+    assert list(tmp_path.iterdir()) == []
+
+
+# -- groups --------------------------------------------------------------------------------------
+
+
+async def test_an_intent_is_on_disk_when_it_returns(
+    path: Path, ledger: SqliteLedger, campaign: CampaignRecord
+) -> None:
+    ledger.enrol(campaign, people(1))
+    changes = CampaignLedger(ledger, campaign, "a")
+    [recipient] = await changes.claim(10)
+    view = LedgerView(path)
+    assert await changes.intend(intent(recipient.id))
+    assert view.tally(campaign) == {State.IN_FLIGHT: 1}
+    view.close()
+    await changes.close()
+
+
+async def test_changes_that_arrive_during_a_commit_share_the_next(
+    ledger: SqliteLedger, campaign: CampaignRecord, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger.enrol(campaign, people(100))
+    changes = CampaignLedger(ledger, campaign, "a")
+    groups, first_may_end = [], threading.Event()
+    record = ledger.record
+
+    def slow_record(account: str, group: list[Intent | Settlement]) -> None:
+        if not groups:
+            first_may_end.wait(10)
+        groups.append(len(group))
+        record(account, group)
+
+    monkeypatch.setattr(ledger, "record", slow_record)
+    recipients = await changes.claim(100)
+    intents = [asyncio.ensure_future(changes.intend(intent(r.id))) for r in recipients[:1]]
+    while changes._waiting or changes._task is None:
+        await asyncio.sleep(0)
+    intents += [asyncio.ensure_future(changes.intend(intent(r.id))) for r in recipients[1:]]
+    while len(changes._waiting) < 99:
+        await asyncio.sleep(0)
+    first_may_end.set()
+    assert all(await asyncio.gather(*intents))
+    assert groups == [1, 99]
+    await changes.close()
+
+
+async def test_everyone_is_claimed_once(ledger: SqliteLedger, campaign: CampaignRecord) -> None:
+    ledger.enrol(campaign, people(25))
+    changes = CampaignLedger(ledger, campaign, "a")
+    claimed = []
+    while portion := await changes.claim(10):
+        claimed += portion
+    assert [recipient.address for recipient in claimed] == [f"p{n}@example.com" for n in range(25)]
+    await changes.close()
+
+
+async def test_after_a_failed_commit_nothing_is_intended(
+    path: Path, ledger: SqliteLedger, campaign: CampaignRecord
+) -> None:
+    """A disk that takes no more: a real one, made by SQLite's own limit on the number of pages."""
+    ledger.enrol(campaign, people(200))
+    changes = CampaignLedger(ledger, campaign, "a")
+    failures = []
+    changes.on_failure = lambda: failures.append(str(changes.failure))
+    recipients = await changes.claim(200)
+    pages = ledger._db.execute("PRAGMA page_count").fetchone()[0]
+    ledger._db.execute(f"PRAGMA max_page_count = {pages}")
+    granted = [await changes.intend(intent(r.id)) for r in recipients]
+    assert not granted[-1]
+    assert "disk is full" in failures[0] and len(failures) == 1
+    assert granted == sorted(granted, reverse=True), "once refused, always refused"
+    await changes.close()
+    assert ledger.tally(campaign)[State.IN_FLIGHT] == sum(granted)
+
+
+def test_the_lock_ends_with_the_process(path: Path) -> None:
+    """Also when it is killed: the lock is the operating system's."""
+    code = "import sys; from pathlib import Path; from bulkmail.ledger import SqliteLedger;"
+    code += "ledger = SqliteLedger(Path(sys.argv[1])); print('held', flush=True); input()"
+    with subprocess.Popen(
+        [sys.executable, "-c", code, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as other:
+        assert other.stdout is not None and other.stdout.readline() == b"held\n"
+        with pytest.raises(LedgerBusyError):
+            SqliteLedger(path)
+        other.kill()
+    SqliteLedger(path).close()

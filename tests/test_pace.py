@@ -1,0 +1,97 @@
+"""Rates: no window holds more than allowed, and what is allowed is used."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bulkmail.model import Rate
+from bulkmail.pace import Pace
+
+ROUNDING = 1e-6
+
+
+def grants(rates: list[Rate], asked: list[float]) -> list[float]:
+    """The times granted to messages that are asked for at these times, one after another."""
+    pace, times = Pace(rates), []
+    for now in asked:
+        at = pace.earliest(now)
+        pace.grant(at)
+        times.append(at)
+    return times
+
+
+def most_in_a_window(times: list[float], seconds: float) -> int:
+    """The largest number of grants in any half-open window of that length."""
+    most = start = 0
+    for index, time in enumerate(times):
+        while times[start] <= time - seconds + ROUNDING:
+            start += 1
+        most = max(most, index - start + 1)
+    return most
+
+
+RATES = st.lists(
+    st.builds(Rate, st.integers(1, 60), st.sampled_from([1, 60, 3600])), min_size=1, max_size=3
+)
+GAPS = st.lists(st.floats(0, 100) | st.floats(0, 0.1), max_size=120)
+
+
+@given(RATES, GAPS)
+def test_no_window_holds_more_than_allowed(rates: list[Rate], gaps: list[float]) -> None:
+    now, asked = 0.0, []
+    for gap in gaps:
+        now += gap
+        asked.append(now)
+    times = grants(rates, asked)
+    assert all(at >= now for at, now in zip(times, asked, strict=True))
+    for rate in rates:
+        assert most_in_a_window(sorted(times), rate.period_seconds) <= rate.limit
+
+
+@pytest.mark.parametrize("limit", [1, 3, 14, 200, 10_000])
+def test_a_limit_below_capacity_is_reached(limit: int) -> None:
+    """Within 5 %, whenever somebody always asks."""
+    number = limit * 5
+    times = grants([Rate(limit, 1)], [0.0] * (number + 1))
+    assert times[-1] == pytest.approx(number / limit, rel=0.05)
+
+
+def test_late_timers_do_not_cost_throughput() -> None:
+    """Each grant is asked for 2 ms late, as timers wake; the rate is still reached within 5 %."""
+    pace, at = Pace([Rate(100, 1)]), 0.0
+    for _ in range(1000):
+        at = pace.earliest(at + 0.002)
+        pace.grant(at)
+    assert at == pytest.approx(10, rel=0.05)
+
+
+def test_seconds_and_minutes_are_spaced_but_quotas_are_not() -> None:
+    assert grants([Rate(20, 60)], [0.0] * 3)[1:] == pytest.approx([3, 6], abs=2)
+    assert grants([Rate(450, 86400)], [0.0] * 450) == [0.0] * 450
+
+
+def test_grants_of_an_earlier_run_count() -> None:
+    pace = Pace([Rate(450, 86400)])
+    pace.recall([(-3600.0, 400), (-60.0, 50)])
+    assert pace.earliest(0.0) == 86400 - 3600
+
+
+def test_asking_changes_nothing() -> None:
+    """`earliest` may be asked without taking the grant."""
+    pace = Pace([Rate(2, 3600)])
+    pace.grant(0.0)
+    pace.grant(0.0)
+    assert [pace.earliest(now) for now in (1.0, 5000.0, 1.0)] == [3600.0, 5000.0, 3600.0]
+
+
+def test_without_rates_nothing_waits() -> None:
+    assert Pace([]).earliest(7.0) == 7.0
+
+
+def test_memory_is_bounded_for_any_limit() -> None:
+    """A million a day is remembered in about a thousand portions."""
+    pace = Pace([Rate(1_000_000, 86400)])
+    for index in range(200_000):
+        pace.grant(index * 0.4)
+    [window] = pace._windows
+    assert len(window._grants) <= 1002
