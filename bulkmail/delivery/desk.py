@@ -17,7 +17,7 @@ CLAIM = 500
 
 @dataclass(frozen=True, slots=True)
 class Granted:
-    """A recipient whose message may go since `at`, seconds since the epoch."""
+    """A recipient whose message the rates let go at `at`, seconds since the epoch."""
 
     recipient: Recipient
     at: float
@@ -57,6 +57,8 @@ class Desk:
     def __init__(self, ledger: Ledger, pace: Pace, limits: Limits, halt: Halt) -> None:
         self.ahead = False
         """Whether the last one handed out did not have to wait: more sessions would be used."""
+        self.closed: Stop | None = None
+        """Why no one else is handed out in this run, though some are left."""
         self._ledger = ledger
         self._pace = pace
         self._limits = limits
@@ -71,27 +73,32 @@ class Desk:
         return self._all_claimed and not self._claimed
 
     async def next(self) -> Granted | None:
-        """The next recipient, as soon as it may go. None: nobody is left, or the run is to end."""
+        """The next recipient, as soon as it may go. None: nobody is left, or for this run."""
         recipient = await self._claim()
         if recipient is None:
             return None
-        now = asyncio.get_running_loop().time()
-        at = self._pace.earliest(now)
         self._handed_out += 1
-        if at - now > self._limits.rate_wait:
-            self._halt.call(_rate_stop(time.time() + at - now))
-        else:
-            self._pace.grant(at)
-            self.ahead = at <= now
-        if await self._halt.within(at - now):
+        wait = self._grant()
+        if wait is None or await self._halt.within(wait):
             self.release(recipient)
             return None
-        return Granted(recipient, time.time() + at - asyncio.get_running_loop().time())
+        return Granted(recipient, time.time())
 
     def release(self, recipient: Recipient) -> None:
         """Takes back a recipient that was handed out and not sent to: it is the next again."""
         self._handed_out -= 1
         self._claimed.appendleft(recipient)
+
+    def _grant(self) -> float | None:
+        """Takes the next grant of the rates: seconds until then, or None if that is too far."""
+        now = asyncio.get_running_loop().time()
+        at = self._pace.earliest(now)
+        if at - now > self._limits.rate_wait:
+            self.closed = _rate_stop(time.time() + at - now)
+            return None
+        self._pace.grant(at)
+        self.ahead = at <= now
+        return at - now
 
     async def _claim(self) -> Recipient | None:
         async with self._claiming:
@@ -101,8 +108,8 @@ class Desk:
         if self._halt or not self._claimed:
             return None
         if self._handed_out == self._limits.messages:
-            reason = f"limited to {self._limits.messages} in this run"
-            self._halt.call(Stop(ExitStatus.CONTINUE, reason))
+            reason = f"limited to {self._limits.messages:,} in this run"
+            self.closed = Stop(ExitStatus.CONTINUE, reason)
             return None
         return self._claimed.popleft()
 

@@ -35,12 +35,14 @@ class Delivery:
         """Sends until everyone is settled, or something stops it: then what."""
         bound = asyncio.create_task(self._bound_drain())
         try:
-            while not (self._halt or self._desk.is_empty):
+            while not (self._halt or self._desk.closed or self._desk.is_empty):
                 async with asyncio.TaskGroup() as self._tasks:
                     self._grow()
         finally:
             bound.cancel()
-        return self._halt.stop
+        if self._halt or self._desk.is_empty:
+            return self._halt.stop
+        return self._desk.closed
 
     def stop(self, stop: Stop) -> None:
         """Takes nothing new; what is under way is waited for, for a bounded time."""

@@ -74,7 +74,7 @@ class Receiver:
         return b"".join(replies)
 
     def secured(self) -> None:
-        """TLS is up: RFC 3207 4.2, nothing from before counts."""
+        """TLS begins: RFC 3207 4.2, nothing from before counts."""
         self.wants_tls = False
         self._unread.clear()
         self._message = None
@@ -99,6 +99,7 @@ class Receiver:
     def _answered(self, verb: str, argument: str, reply: bytes) -> bytes:
         """`answer` may replace the reply; then what it would have begun has not begun."""
         replaced = self._behaviour.answer(verb, argument)
+        self.closed = verb == "QUIT" and replaced is None
         if replaced is None:
             return reply
         if verb == "DATA":
@@ -207,7 +208,6 @@ class Receiver:
         return b"250 2.0.0 ok\r\n"
 
     def _quit(self, argument: str) -> bytes:
-        self.closed = True
         return b"221 2.0.0 bye\r\n"
 
 

@@ -19,17 +19,20 @@ class Connection(asyncio.Protocol):
         self._server = server
         self._receiver = Receiver(server.behaviour, lambda received: server.keep(received, number))
         self._transport: asyncio.Transport | None = None
-        self._upgrading: asyncio.Task[None] | None = None
+        self._upgrade: asyncio.Task[None] | None = None
+        self._early = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
-        if self._upgrading is None:
-            self._server.connections.add(self)
-            self._reply(self._receiver.greet)
+        self._server.connections.add(self)
+        self._reply(self._receiver.greet)
 
     def data_received(self, data: bytes) -> None:
-        self._reply(lambda: self._receiver.receive(data))
+        if self._upgrade is not None and not self._upgrade.done():
+            self._early += data  # the transport to answer on is only known when it is done
+        else:
+            self._reply(lambda: self._receiver.receive(data))
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._server.connections.discard(self)
@@ -51,10 +54,12 @@ class Connection(asyncio.Protocol):
             return
         if self._receiver.closed:
             self._transport.close()
-        elif self._receiver.wants_tls and self._upgrading is None:
-            self._upgrading = asyncio.ensure_future(self._upgrade())
+        elif self._receiver.wants_tls:
+            self._transport.pause_reading()
+            self._receiver.secured()
+            self._upgrade = asyncio.ensure_future(self._start_tls())
 
-    async def _upgrade(self) -> None:
+    async def _start_tls(self) -> None:
         assert self._transport is not None
         loop = asyncio.get_running_loop()
         try:
@@ -64,7 +69,8 @@ class Connection(asyncio.Protocol):
         except OSError:
             self.abort()
         else:
-            self._receiver.secured()
+            early, self._early = self._early, b""
+            self._reply(lambda: self._receiver.receive(early))
 
 
 class Server:

@@ -1,0 +1,458 @@
+"""The loop with a real server and a real ledger: who is charged, who goes on, how fast."""
+
+import asyncio
+import itertools
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import MappingProxyType
+
+import pytest
+
+from bulkmail.delivery import Delivery, Limits, Stop
+from bulkmail.errors import ExitStatus
+from bulkmail.ledger import CampaignLedger, CampaignRecord, LedgerView, SqliteLedger
+from bulkmail.model import Envelope, MailObject, Outcome, Phase, Rate, Recipient, Row, State
+from bulkmail.pace import Pace
+from bulkmail.sandbox.receiving import Hangup
+from bulkmail.transport import SubmissionServer, Timeouts
+
+from .conftest import RecordingServer, StartServer
+
+QUICK = Limits(connections=4, first_reconnect=0.01, longest_reconnect=0.05, drain=0.3)
+
+
+class Letter:
+    """A composer of short messages."""
+
+    def compose(self, recipient: Recipient, at: float) -> MailObject:
+        content = f"To: {recipient.address}\r\n\r\nHello {recipient.address}\r\n".encode()
+        return MailObject(
+            Envelope("news@example.org", recipient.address), (content,), f"<{recipient.id}@x>"
+        )
+
+
+@dataclass
+class Campaign:
+    """A ledger with people in it, and runs over it."""
+
+    path: Path
+    ledger: SqliteLedger
+    record: CampaignRecord
+    settled: list[tuple[str, str]] = field(default_factory=list)
+    delivery: Delivery | None = None
+
+    async def run(
+        self,
+        server: RecordingServer,
+        limits: Limits = QUICK,
+        rates: Sequence[Rate] = (),
+        timeouts: Timeouts | None = None,
+        on_settled: Callable[[Recipient, State], None] = lambda recipient, state: None,
+    ) -> Stop | None:
+        pace = Pace(rates)
+        account = server.submission.account
+        now = time.time()
+        ago = asyncio.get_running_loop().time() - now
+        pace.recall((at + ago, n) for at, n in self.ledger.grants(account, now - 86400))
+        changes = CampaignLedger(self.ledger, self.record, account)
+
+        def settled(recipient: Recipient, state: State, outcome: Outcome) -> None:
+            self.settled.append((recipient.address, state))
+            on_settled(recipient, state)
+
+        transport = SubmissionServer(server.submission, timeouts)
+        self.delivery = Delivery(changes, transport, Letter(), pace, limits, settled)
+        try:
+            return await self.delivery.run()
+        finally:
+            await changes.close()
+
+    def states(self) -> dict[str, int]:
+        return {str(state): number for state, number in self.ledger.tally(self.record).items()}
+
+    def state_of(self, address: str) -> dict[str, object]:
+        view = LedgerView(self.path)
+        [row] = [r for r in view.report(self.record, []) if r["email"] == address]
+        view.close()
+        return row
+
+
+Enrol = Callable[[int], Campaign]
+
+
+@pytest.fixture
+async def enrol(tmp_path: Path) -> AsyncIterator[Enrol]:
+    made = []
+
+    def enrol(number: int) -> Campaign:
+        path = tmp_path / "bulkmail.sqlite"
+        ledger = SqliteLedger(path)
+        record = ledger.campaign("july", time.time())
+        ledger.enrol(
+            record, (Row(f"p{n}@example.com", {}, f"m.csv:{n + 2}") for n in range(number))
+        )
+        made.append(ledger)
+        return Campaign(path, ledger, record)
+
+    yield enrol
+    for ledger in made:
+        ledger.close()
+
+
+def everyone(number: int) -> list[str]:
+    return [f"p{n}@example.com" for n in range(number)]
+
+
+@pytest.mark.parametrize("extensions", [(), ("PIPELINING", "SIZE 1000000")])
+async def test_everyone_gets_it_once(
+    serve: StartServer, enrol: Enrol, extensions: tuple[str, ...]
+) -> None:
+    server, campaign = await serve(extensions=extensions), enrol(700)
+    assert await campaign.run(server) is None
+    assert sorted(server.paths) == sorted(everyone(700))
+    assert campaign.states() == {"accepted": 700}
+    for message in server.received:
+        assert message.content.endswith(f"Hello {message.forward_paths[0]}\r\n".encode())
+
+
+async def test_the_intent_is_on_disk_before_the_dot(serve: StartServer, enrol: Enrol) -> None:
+    """At every dot, the server looks into the ledger: it reads `in_flight`, never anything else."""
+    campaign = enrol(50)
+    view = LedgerView(campaign.path)
+    seen = []
+
+    def answer(verb: str, argument: str) -> None:
+        if verb == ".":
+            rows = view.report(campaign.record, [State.IN_FLIGHT])
+            seen.append(argument in {row["email"] for row in rows})
+
+    await campaign.run(await serve(answer=answer))
+    view.close()
+    assert seen == [True] * 50
+
+
+async def test_the_first_message_goes_alone(serve: StartServer, enrol: Enrol) -> None:
+    """No second connection, and no second MAIL, before the first 2xx."""
+    said = []
+    server = await serve(answer=lambda verb, argument: said.append(verb))
+    await enrol(100).run(server)
+    until_first_dot = said[: said.index(".")]
+    assert until_first_dot.count("CONNECT") == until_first_dot.count("MAIL") == 1
+    assert server.server.accepted == 4
+
+
+@pytest.mark.parametrize(
+    ("verb", "reply", "status"),
+    [
+        ("AUTH", b"535 5.7.8 no\r\n", ExitStatus.LOGIN),
+        ("CONNECT", b"554 5.7.1 go away\r\n", ExitStatus.UNAVAILABLE),
+        ("MAIL", b"550 5.7.1 sender refused\r\n", ExitStatus.UNAVAILABLE),
+        ("MAIL", b"553 5.7.1 Sender address rejected: not owned\r\n", ExitStatus.UNAVAILABLE),
+        ("RCPT", b"550 5.7.1 relaying denied\r\n", ExitStatus.UNAVAILABLE),
+        (".", b"554 5.7.1 spam\r\n", ExitStatus.UNAVAILABLE),
+        (".", b"550 5.4.5 Daily user sending limit exceeded\r\n", ExitStatus.CONTINUE),
+        ("MAIL", b"421 4.7.0 busy\r\n", ExitStatus.UNAVAILABLE),
+        ("MAIL", b"451 4.3.0 busy\r\n", ExitStatus.UNAVAILABLE),
+        ("CONNECT", b"421 4.7.0 too many connections\r\n", ExitStatus.UNAVAILABLE),
+    ],
+)
+async def test_what_concerns_all_stops_at_once_and_blames_nobody(
+    serve: StartServer, enrol: Enrol, verb: str, reply: bytes, status: ExitStatus
+) -> None:
+    said = []
+
+    def answer(now: str, argument: str) -> bytes | None:
+        said.append(now)
+        return reply if now == verb else None
+
+    server, campaign = await serve(answer=answer), enrol(30)
+    stop = await campaign.run(server)
+    assert stop is not None and stop.status is status
+    assert reply[:3].decode() in stop.reason
+    assert campaign.states() == {"pending": 30}
+    assert {campaign.state_of(address)["attempts"] for address in everyone(30)} == {0}
+    assert server.received == []
+    assert said.count(verb) <= 3
+
+
+async def test_refused_recipients_are_data(serve: StartServer, enrol: Enrol) -> None:
+    refused = {
+        "p3@example.com": b"550 5.1.1 no such user\r\n",
+        "p4@example.com": b"450 4.2.1 greylisted\r\n",
+    }
+
+    def answer(verb: str, argument: str) -> bytes | None:
+        return refused.get(argument[4:-1]) if verb == "RCPT" else None
+
+    server, campaign = await serve(answer=answer), enrol(20)
+    assert await campaign.run(server) is None
+    assert campaign.states() == {"accepted": 18, "failed": 1, "deferred": 1}
+    assert campaign.state_of("p3@example.com")["reason"] == "550 5.1.1 no such user"
+    due = campaign.ledger.next_due_at(campaign.record)
+    assert due is not None and 290 < due - time.time() <= 300
+    assert len(server.paths) == 18 and not set(refused) & set(server.paths)
+
+
+async def test_content_refused_later_fails_that_recipient(serve: StartServer, enrol: Enrol) -> None:
+    """The same reply to the run's first message would stop the run."""
+    server, campaign = (
+        await serve(answer=lambda v, a: b"554 5.6.0 bad\r\n" if (v, a) == (".", "p7@example.com") else None),
+        enrol(20),
+    )  # fmt: skip
+    assert await campaign.run(server) is None
+    assert campaign.states() == {"accepted": 19, "failed": 1}
+
+
+async def test_a_connection_lost_at_the_dot_is_in_doubt_and_only_there(
+    serve: StartServer, enrol: Enrol
+) -> None:
+    def answer(verb: str, argument: str) -> None:
+        if verb == "." and argument == "p5@example.com":
+            raise Hangup
+
+    server, campaign = await serve(answer=answer), enrol(40)
+    assert await campaign.run(server) is None
+    assert campaign.states() == {"accepted": 39, "in_doubt": 1}
+    row = campaign.state_of("p5@example.com")
+    assert (row["state"], row["in_doubt_events"]) == ("in_doubt", 1)
+    assert sorted(server.paths) == sorted(set(everyone(40)) - {"p5@example.com"})
+
+
+async def test_in_doubt_is_not_sent_again(serve: StartServer, enrol: Enrol) -> None:
+    campaign = enrol(3)
+    server = await serve(
+        answer=lambda verb, argument: (
+            _hang_up() if (verb, argument) == (".", "p1@example.com") else None
+        )
+    )
+    await campaign.run(server)
+    server.server.behaviour.answer = lambda verb, argument: None
+    await campaign.run(server)
+    assert campaign.states() == {"accepted": 2, "in_doubt": 1}
+    assert "p1@example.com" not in server.paths
+
+
+def _hang_up() -> None:
+    raise Hangup
+
+
+async def test_connections_that_break_before_the_dot_lose_nobody(
+    serve: StartServer, enrol: Enrol
+) -> None:
+    """Every 17th RCPT breaks its connection; all get it once, on other ones."""
+    numbers = itertools.count(1)
+
+    def answer(verb: str, argument: str) -> None:
+        if verb == "RCPT" and next(numbers) % 17 == 0:
+            raise Hangup
+
+    server, campaign = await serve(answer=answer), enrol(200)
+    assert await campaign.run(server) is None
+    assert campaign.states() == {"accepted": 200}
+    assert sorted(server.paths) == sorted(everyone(200))
+    assert server.server.accepted >= 200 // 17
+
+
+async def test_a_server_that_closes_after_some_messages(serve: StartServer, enrol: Enrol) -> None:
+    """421 after 10 messages a connection: reconnected, nothing lost."""
+    counts: dict[str, int] = {"since": 0}
+
+    def answer(verb: str, argument: str) -> bytes | None:
+        counts["since"] = 0 if verb == "CONNECT" else counts["since"] + (verb == ".")
+        if verb == "MAIL" and counts["since"] >= 10:
+            raise Hangup(b"421 Max message per connection reached\r\n")
+        return None
+
+    server, campaign = await serve(answer=answer), enrol(100)
+    assert await campaign.run(server, replace(QUICK, connections=1)) is None
+    assert campaign.states() == {"accepted": 100}
+    assert sorted(server.paths) == sorted(everyone(100))
+
+
+async def test_messages_per_connection(serve: StartServer, enrol: Enrol) -> None:
+    server, campaign = await serve(), enrol(100)
+    limits = replace(QUICK, connections=1, messages_per_connection=7)
+    assert await campaign.run(server, limits) is None
+    assert campaign.states() == {"accepted": 100}
+    assert server.server.accepted == 15
+
+
+async def test_a_server_that_allows_fewer_connections(serve: StartServer, enrol: Enrol) -> None:
+    """The third connection is refused; the two that are open do the work."""
+    open_now: set[object] = set()
+    server = await serve()
+    server.server.behaviour.answer = lambda verb, argument: (
+        b"421 4.7.0 too many connections\r\n"
+        if verb == "CONNECT" and len(server.server.connections) > 2
+        else None
+    )
+    campaign = enrol(200)
+    assert await campaign.run(server) is None
+    assert campaign.states() == {"accepted": 200}
+    assert not open_now
+
+
+async def test_a_server_that_dies_is_69_and_can_be_continued(
+    serve: StartServer, enrol: Enrol
+) -> None:
+    server, campaign = await serve(), enrol(200)
+    stopping: list[asyncio.Task[None]] = []
+
+    def die_at_50(recipient: Recipient, state: State) -> None:
+        if len(campaign.settled) == 50:
+            stopping.append(asyncio.ensure_future(server.server.stop()))
+
+    stop = await campaign.run(server, on_settled=die_at_50)
+    await asyncio.gather(*stopping)
+    assert stop is not None and stop.status is ExitStatus.UNAVAILABLE
+    states = campaign.states()
+    assert states.get("pending", 0) > 100 and "in_flight" not in states
+    again = await serve()
+    assert await campaign.run(again) is None
+    after = campaign.states()
+    assert after["accepted"] + after.get("in_doubt", 0) + after.get("deferred", 0) == 200
+    assert len(set(server.paths + again.paths)) == len(server.paths + again.paths)
+
+
+async def test_limit_stops_after_so_many(serve: StartServer, enrol: Enrol) -> None:
+    server, campaign = await serve(), enrol(30)
+    stop = await campaign.run(server, replace(QUICK, messages=12))
+    assert stop is not None and stop.status is ExitStatus.CONTINUE
+    assert campaign.states() == {"accepted": 12, "pending": 18}
+    assert await campaign.run(server, replace(QUICK, messages=18)) is None
+    assert sorted(server.paths) == sorted(everyone(30))
+
+
+async def test_stopping_drains(serve: StartServer, enrol: Enrol) -> None:
+    """What is under way is finished; nothing is in doubt, nothing in flight."""
+    server, campaign = await serve(), enrol(300)
+
+    def stop_at_40(recipient: Recipient, state: State) -> None:
+        if len(campaign.settled) == 40:
+            assert campaign.delivery is not None
+            campaign.delivery.stop(Stop(ExitStatus.INTERRUPTED, "told to"))
+
+    stop = await campaign.run(server, on_settled=stop_at_40)
+    assert stop == Stop(ExitStatus.INTERRUPTED, "told to")
+    states = campaign.states()
+    assert set(states) == {"accepted", "pending"}
+    assert states["accepted"] == len(server.paths) <= 40 + 8
+    await campaign.run(server)
+    assert sorted(server.paths) == sorted(everyone(300))
+
+
+async def test_draining_is_bounded(serve: StartServer, enrol: Enrol) -> None:
+    """A server that answers no dot any more: the run ends all the same, and says in doubt."""
+    silent = {"from": 20}
+    server, campaign = await serve(), enrol(100)
+
+    def answer(verb: str, argument: str) -> bytes | None:
+        if verb == "." and len(server.received) >= silent["from"]:
+            assert campaign.delivery is not None
+            campaign.delivery.stop(Stop(ExitStatus.INTERRUPTED, "told to"))
+            return b""
+        return None
+
+    server.server.behaviour.answer = answer
+    stop = await campaign.run(server)
+    assert stop is not None
+    states = campaign.states()
+    assert states["accepted"] == 20 and 1 <= states["in_doubt"] <= 4
+    assert sum(states.values()) == 100 and "in_flight" not in states
+
+
+async def test_a_silent_server_holds_what_it_may_have(serve: StartServer, enrol: Enrol) -> None:
+    server, campaign = await serve(extensions=()), enrol(10)
+    server.server.behaviour.answer = lambda verb, argument: (
+        b"" if (verb, argument) == (".", "p4@example.com") else None
+    )
+    timeouts = Timeouts(replies=MappingProxyType(dict.fromkeys(Phase, 0.2)))
+    assert await campaign.run(server, timeouts=timeouts) is None
+    assert campaign.states() == {"accepted": 9, "in_doubt": 1}
+
+
+async def test_a_ledger_that_fails_stops_the_run_before_the_next_dot(
+    serve: StartServer, enrol: Enrol
+) -> None:
+    """The disk is full from now on: a real limit of SQLite's, not a mock."""
+    server, campaign = await serve(), enrol(2000)
+    db = campaign.ledger._db
+    [pages] = db.execute("PRAGMA page_count").fetchone()
+    db.execute(f"PRAGMA max_page_count = {pages}")
+    ledger = CampaignLedger(campaign.ledger, campaign.record, "a")
+    delivery = Delivery(
+        ledger,
+        SubmissionServer(server.submission),
+        Letter(),
+        Pace([]),
+        QUICK,
+        lambda recipient, state, outcome: None,
+    )
+
+    def failed() -> None:
+        delivery.stop(Stop(ExitStatus.LEDGER, str(ledger.failure)))
+        delivery.abort("the ledger cannot be written")
+
+    ledger.on_failure = failed
+    stop = await delivery.run()
+    await ledger.close()
+    assert stop is not None and stop.status is ExitStatus.LEDGER
+    campaign.ledger.recover(campaign.record)
+    states = campaign.states()
+    assert len(server.paths) <= states.get("accepted", 0) + states.get("in_doubt", 0)
+    assert states["pending"] > 1000
+    for address in server.paths:
+        assert campaign.state_of(address)["state"] in ("accepted", "in_doubt")
+
+
+# -- rates ---------------------------------------------------------------------------------------
+
+JITTER_SECONDS = 0.15
+"""Between a grant and the arrival of its dot: the commit, and round trips on a busy machine."""
+
+
+def most_in_a_window(times: Sequence[float], seconds: float) -> int:
+    return max(sum(start <= time < start + seconds for time in times) for start in times)
+
+
+@pytest.mark.parametrize("connections", [1, 4, 20])
+async def test_a_rate_holds_on_any_number_of_connections(
+    serve: StartServer, enrol: Enrol, connections: int
+) -> None:
+    """Measured at the server: no second holds more dots than allowed, and 5 % at most are missing."""
+    server, campaign = await serve(), enrol(150)
+    started = time.monotonic()
+    await campaign.run(server, replace(QUICK, connections=connections), rates=[Rate(100, 1)])
+    seconds = time.monotonic() - started
+    assert most_in_a_window(server.arrivals, 1 - JITTER_SECONDS) <= 100
+    assert seconds >= 149 / 100 * 0.95
+    assert (server.arrivals[-1] - server.arrivals[0]) == pytest.approx(
+        1.49, rel=0.05, abs=JITTER_SECONDS
+    )
+
+
+async def test_a_rate_holds_over_a_stop_and_a_new_run(serve: StartServer, enrol: Enrol) -> None:
+    server, campaign = await serve(), enrol(90)
+    limits = replace(QUICK, messages=30)
+    for _ in range(3):
+        await campaign.run(server, limits, rates=[Rate(45, 1)])
+    assert len(server.arrivals) == 90
+    assert most_in_a_window(server.arrivals, 1 - JITTER_SECONDS) <= 45
+
+
+async def test_a_used_up_quota_ends_the_run_and_says_when(serve: StartServer, enrol: Enrol) -> None:
+    server, campaign = await serve(), enrol(20)
+    for _ in range(2):
+        stop = await campaign.run(server, rates=[Rate(8, 86400)])
+        assert stop is not None and stop.status is ExitStatus.CONTINUE
+        assert stop.resume_at == pytest.approx(time.time() + 86400, abs=60)
+        assert campaign.states() == {"accepted": 8, "pending": 12}
+
+
+async def test_a_slow_campaign_uses_one_connection(serve: StartServer, enrol: Enrol) -> None:
+    """The rate, not the server, is what is waited for: more sessions would be idle."""
+    server, campaign = await serve(), enrol(20)
+    await campaign.run(server, rates=[Rate(20, 1)])
+    assert server.server.accepted == 1
