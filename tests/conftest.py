@@ -1,4 +1,4 @@
-"""Real parts for the tests: a TLS server on loopback, projects on disk, the command as a process."""
+"""Real parts for the tests: TLS servers on loopback, projects on disk, the command's process."""
 
 import asyncio
 import os
@@ -130,8 +130,11 @@ smtp:
         self.people(*(f"{address},Person {index}" for index, address in enumerate(addresses)))
         return addresses
 
-    async def start(self, *arguments: str, stdin: int | None = None) -> asyncio.subprocess.Process:
-        """The command `bulkmail`, started in the project's folder."""
+    async def start(
+        self, *arguments: str, terminal: int | None = None
+    ) -> asyncio.subprocess.Process:
+        """The command `bulkmail`, started in the project's folder; `terminal` is a pty's end."""
+        pipe = asyncio.subprocess.PIPE
         return await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
@@ -139,9 +142,10 @@ smtp:
             *arguments,
             cwd=self.folder,
             env={**os.environ, "TEST_PASSWORD": "secret", **self.environment},
-            stdin=asyncio.subprocess.DEVNULL if stdin is None else stdin,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
+            stdin=asyncio.subprocess.DEVNULL if terminal is None else terminal,
+            stdout=pipe if terminal is None else terminal,
+            stderr=pipe if terminal is None else terminal,
+            start_new_session=True,
         )
 
     async def bulkmail(self, *arguments: str) -> Result:

@@ -1,6 +1,6 @@
 """The conversation against scripted replies, without a socket.
 
-A script is a list of (what the client must write, what the server answers). Commands are shortened:
+What is written is shortened:
 `M1` is MAIL for the first message, `R1` its RCPT, `D` DATA, `C1` its content, `.` the dot, `X` RSET.
 """
 

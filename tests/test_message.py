@@ -1,4 +1,4 @@
-"""Messages: what goes in comes back out of the standard library's parser, and nothing illegal leaves."""
+"""Messages: what goes in comes back out of the standard library's parser; nothing illegal leaves."""
 
 import email
 import email.policy
@@ -181,7 +181,7 @@ def test_the_same_seed_and_date_give_the_same_bytes() -> None:
 @pytest.mark.parametrize("break_", ["\r", "\n", "\r\nBcc: eve@example.com", "\0", "\x1b"])
 @pytest.mark.parametrize("field", ["subject", "name"])
 def test_nothing_breaks_out_of_a_header(field: str, break_: str) -> None:
-    with pytest.raises(RenderError, match="july.yaml:3"):
+    with pytest.raises(RenderError, match=r"july\.yaml:3"):
         composer().compose(recipient(**{field: f"Hello{break_}"}), AT)
 
 

@@ -1,5 +1,7 @@
 """Bytes into replies, however they are cut, and nothing but replies."""
 
+import itertools
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -25,7 +27,7 @@ REPLIES = [
 def test_replies_split_or_glued_in_any_way_are_the_same(cuts: list[int]) -> None:
     reader, replies = ReplyReader(), []
     edges = sorted({0, len(STREAM), *cuts})
-    for start, end in zip(edges, edges[1:], strict=False):
+    for start, end in itertools.pairwise(edges):
         replies += reader.receive(STREAM[start:end])
     assert replies == REPLIES
 

@@ -1,4 +1,4 @@
-"""Sessions with a real server over real TLS: connecting, logging in, and every phase of a message."""
+"""Sessions with a real server over real TLS: connecting, logging in, every phase of a message."""
 
 import asyncio
 import socket
@@ -76,7 +76,7 @@ async def test_a_wrong_password_is_tried_once_and_told(serve: StartServer) -> No
         answer=lambda verb, argument: tried.append(argument) if verb == "AUTH" else None
     )
     wrong = replace(server.submission, password="wrong")
-    with pytest.raises(LoginError, match="refused the login of sender: 535 5.7.8"):
+    with pytest.raises(LoginError, match=r"refused the login of sender: 535 5\.7\.8"):
         await SubmissionServer(wrong).connect()
     assert len(tried) == 1
 
@@ -182,7 +182,7 @@ async def test_a_name_that_does_not_exist(
 
     monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", unknown)
     server = await serve()
-    with pytest.raises(ServerError, match="the name smtp.exmaple is not known") as caught:
+    with pytest.raises(ServerError, match=r"the name smtp\.exmaple is not known") as caught:
         await SubmissionServer(replace(server.submission, host="smtp.exmaple")).connect()
     assert not isinstance(caught.value, ServerUnreachableError)
 

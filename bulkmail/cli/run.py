@@ -195,7 +195,7 @@ def _signals(delivery: Delivery, progress: RunProgress) -> Iterator[None]:
         told += 1
         if told == 1:
             status = ExitStatus.INTERRUPTED if number == signal.SIGINT else ExitStatus.TERMINATED
-            delivery.stop(Stop(status, f"stopped by {signal.Signals(number).name}"))
+            delivery.stop(Stop(status, f"by {signal.Signals(number).name}"))
             progress.say("finishing what is under way; again to abort")
         else:
             delivery.abort("aborted")

@@ -1,0 +1,497 @@
+"""The command as a user types it, in a process of its own, against a real server."""
+
+import asyncio
+import contextlib
+import email
+import email.policy
+import json
+import os
+import pty
+import re
+import signal
+import sqlite3
+
+import pytest
+
+from .conftest import Project, StartServer
+
+
+def subjects(contents: list[bytes]) -> list[str]:
+    return [email.message_from_bytes(c, policy=email.policy.default)["Subject"] for c in contents]
+
+
+def summary(out: str) -> dict[str, object]:
+    """The last line of `--json`."""
+    last: dict[str, object] = json.loads(out.strip().split("\n")[-1])
+    assert last["event"] == "summary"
+    return last
+
+
+async def test_run_sends_and_a_second_run_sends_nothing(
+    serve: StartServer, project: Project
+) -> None:
+    server = await serve()
+    project.people("kim@example.com,김연주", "nobody,X", "KIM@example.com,Y", "lee@example.com,Lee")
+    project.campaign(server)
+    result = await project.bulkmail("run", "letter.yaml", "--yes")
+    assert result.status == 0
+    assert result.out.startswith(
+        "2 accepted · 1 filtered (people.csv:3 is not of the form name@domain) · 1 duplicate · "
+    )
+    assert sorted(server.paths) == ["kim@example.com", "lee@example.com"]
+    assert sorted(subjects([m.content for m in server.received])) == ["For Lee", "For 김연주"]
+    again = await project.bulkmail("run", "letter.yaml", "--yes")
+    assert again.status == 0
+    assert 'all 2 already have "letter"; for something new give it a new name' in again.out
+    assert len(server.paths) == 2
+
+
+async def test_without_a_terminal_yes_is_needed(serve: StartServer, project: Project) -> None:
+    server = await serve()
+    project.campaign(server)
+    result = await project.bulkmail("run", "letter.yaml")
+    assert result.status == 65
+    assert "Send to 1 person now? There is no terminal to answer at; pass --yes" in result.err
+    assert server.server.accepted == 0
+
+
+async def screen(project: Project, typed: dict[str, str], *arguments: str) -> tuple[int, str]:
+    """Runs the command in a terminal; when a text of `typed` is shown, types what stands beside it.
+
+    The status, and all that was shown, without colours.
+    """
+    master, slave = pty.openpty()
+    process = await project.start(*arguments, terminal=slave)
+    os.close(slave)
+    asyncio.get_running_loop().call_later(20, lambda: process.returncode is None and process.kill())
+    shown, waiting = "", list(typed)
+    with contextlib.suppress(OSError):  # Linux says EIO when the other end is closed
+        while data := await asyncio.to_thread(os.read, master, 65536):
+            shown += re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", data.decode("utf-8", "replace"))
+            if waiting and waiting[0] in shown:
+                os.write(master, typed[waiting.pop(0)].encode())
+    os.close(master)
+    return await process.wait(), shown.replace("\r\n", "\n")
+
+
+@pytest.mark.parametrize(("answer", "sent"), [("y\n", 2), ("n\n", 0), ("\n", 0)])
+async def test_the_question_shows_everything_and_only_yes_sends(
+    serve: StartServer, project: Project, answer: str, sent: int
+) -> None:
+    server = await serve()
+    project.people("kim@example.com,김연주", "nobody,X", "lee@example.com,Lee")
+    project.write("plan.pdf", "x" * 27_000)
+    project.campaign(server, rate="100/s", more="attachments: [plan.pdf]")
+    status, shown = await screen(project, {"[y/N]": answer}, "run", "letter.yaml")
+    submission = server.submission
+    for line in (
+        "campaign     letter",
+        "from         News <news@example.org>",
+        f"server       127.0.0.1:{submission.port} (tls), login sender",
+        "subject      For 김연주",
+        "recipients   2 of 3: 1 invalid people.csv:3",
+        "attachments  plan.pdf (27 KB)",
+        "rate         100/s: about 0.02 seconds",
+        "Send to 2 people now? [y/N]",
+    ):
+        assert line in shown, shown
+    assert len(server.paths) == sent
+    assert status == (0 if sent else 1)
+    if not sent:
+        assert server.server.accepted == 0
+        assert (await project.bulkmail("status", "letter.yaml")).status == 66, "nothing was written"
+
+
+async def test_the_password_is_asked_for_and_never_shown(
+    serve: StartServer, project: Project
+) -> None:
+    server = await serve()
+    path = project.campaign(server)
+    path.write_text(path.read_text().replace("env:TEST_PASSWORD", "ask"))
+    status, shown = await screen(
+        project, {"Password of": "secret\n", "[y/N]": "y\n"}, "run", "letter.yaml"
+    )
+    assert status == 0, shown
+    assert "Password of sender at 127.0.0.1:" in shown
+    assert "secret" not in shown
+    assert server.paths == ["kim@example.com"]
+
+
+async def test_json_is_one_object_a_line(serve: StartServer, project: Project) -> None:
+    server = await serve()
+    project.many(3)
+    project.campaign(server)
+    result = await project.bulkmail("run", "letter.yaml", "--yes", "--json")
+    events = [json.loads(line) for line in result.out.strip().split("\n")]
+    assert [event["event"] for event in events] == ["settled"] * 3 + ["summary"]
+    assert events[0] == {
+        "event": "settled",
+        "email": "person0@example.com",
+        "state": "accepted",
+        "reply": "250 2.0.0 kept",
+        "reason": "",
+    }
+    assert events[-1]["campaign"] == "letter"
+    assert events[-1]["states"] == {"accepted": 3}
+    status = await project.bulkmail("status", "letter.yaml", "--json")
+    assert json.loads(status.out)["states"] == {"accepted": 3}
+
+
+async def test_limit_and_continue(serve: StartServer, project: Project) -> None:
+    server = await serve()
+    addresses = project.many(10)
+    project.campaign(server)
+    first = await project.bulkmail("run", "letter.yaml", "--yes", "--limit", "4")
+    assert first.status == 75
+    assert "stopped: limited to 4 in this run" in first.err
+    assert "go on:          bulkmail run letter.yaml" in first.out
+    second = await project.bulkmail("run", "letter.yaml", "--yes")
+    assert second.status == 0
+    assert sorted(server.paths) == sorted(addresses)
+
+
+@pytest.mark.parametrize(
+    ("environment", "answers", "status", "told"),
+    [
+        ({"TEST_PASSWORD": "wrong"}, {}, 77, "refused the login of sender: 535"),
+        ({"TEST_PASSWORD": ""}, {}, 78, "the environment variable TEST_PASSWORD"),
+        ({}, {"MAIL": b"550 5.7.1 not you\r\n"}, 69, "550 5.7.1 not you"),
+        ({}, {"CONNECT": b"554 go away\r\n"}, 69, "554 go away"),
+        ({}, {".": b"550 5.4.5 Daily user sending limit exceeded\r\n"}, 75, "quota"),
+    ],
+)
+async def test_what_stops_a_run_leaves_everyone_pending(
+    serve: StartServer,
+    project: Project,
+    environment: dict[str, str],
+    answers: dict[str, bytes],
+    status: int,
+    told: str,
+) -> None:
+    server = await serve(answer=lambda verb, argument: answers.get(verb))
+    project.many(20)
+    project.campaign(server)
+    project.environment = environment
+    result = await project.bulkmail("run", "letter.yaml", "--yes")
+    assert (result.status, server.paths) == (status, [])
+    assert told in result.err
+    project.environment = {}
+    server.server.behaviour.answer = lambda verb, argument: None
+    assert (await project.bulkmail("run", "letter.yaml", "--yes")).status == 0
+    assert len(server.paths) == 20
+
+
+async def test_an_untrusted_certificate_stops_the_run(serve: StartServer, project: Project) -> None:
+    server = await serve()
+    path = project.campaign(server)
+    path.write_text(path.read_text().replace(f"  ca_file: {server.submission.ca_file}\n", ""))
+    result = await project.bulkmail("run", "letter.yaml", "--yes")
+    assert result.status == 69
+    assert "cannot be trusted" in result.err and server.paths == []
+    status = await project.bulkmail("status", "letter.yaml", "--json")
+    assert json.loads(status.out)["states"] == {"pending": 1}
+
+
+async def test_refused_recipients_end_in_1_and_the_report_says_why(
+    serve: StartServer, project: Project
+) -> None:
+    no = b"550 5.1.1 no such user\r\n"
+    server = await serve(
+        answer=lambda verb, argument: no if verb == "RCPT" and "person1@" in argument else None
+    )
+    project.many(3)
+    project.campaign(server)
+    result = await project.bulkmail("run", "letter.yaml", "--yes")
+    assert result.status == 1
+    assert "2 accepted · 1 failed" in result.out
+    assert "bulkmail report letter.yaml --state failed" in result.out
+    report = await project.bulkmail(
+        "report", "letter.yaml", "--state", "failed", "--format", "json"
+    )
+    row = json.loads(report.out)
+    assert row.pop("message_id").endswith("@example.org>")
+    assert row == {
+        "email": "person1@example.com",
+        "state": "failed",
+        "source": "people.csv:3",
+        "reason": "550 5.1.1 no such user",
+        "reply": "550 5.1.1 no such user",
+        "attempts": 1,
+        "in_doubt_events": 0,
+        "fields": {"name": "Person 1"},
+    }
+
+
+async def test_deferred_recipients_end_in_75_and_say_when(
+    serve: StartServer, project: Project
+) -> None:
+    later = b"450 4.2.1 later\r\n"
+    server = await serve(answer=lambda verb, argument: later if verb == "RCPT" else None)
+    project.campaign(server)
+    result = await project.bulkmail("run", "letter.yaml", "--yes")
+    assert result.status == 75
+    assert "1 deferred" in result.out and "may be tried again at" in result.out
+
+
+async def test_a_report_can_go_to_a_file_and_holds_no_formulas(
+    serve: StartServer, project: Project
+) -> None:
+    server = await serve()
+    project.people("=cmd@example.com,x", "kim@example.com,Kim")
+    project.campaign(server)
+    await project.bulkmail("run", "letter.yaml", "--yes")
+    out = project.folder / "report.csv"
+    result = await project.bulkmail("report", "letter.yaml", "--format", "csv", "--out", str(out))
+    assert (result.status, result.out) == (0, "")
+    lines = out.read_text().split("\n")
+    assert lines[0].startswith("email,state,source,reason")
+    assert lines[1].startswith("'=cmd@example.com,accepted,people.csv:2")
+
+
+# -- nothing but a real run writes the ledger ------------------------------------------------------
+
+
+async def test_a_dry_run_writes_messages_and_no_ledger(project: Project) -> None:
+    project.many(30)
+    project.campaign()
+    result = await project.bulkmail("run", "letter.yaml", "--dry-run")
+    assert result.status == 0
+    assert "30 would get it · nothing was sent" in result.out
+    assert "person0@example.com" in result.out
+    files = sorted((project.folder / "dry-run" / "letter").iterdir())
+    assert len(files) == 20
+    assert files[0].name == "00001 person0@example.com.eml"
+    assert subjects([files[0].read_bytes()]) == ["For Person 0"]
+    assert not list(project.folder.glob("*.sqlite*"))
+
+
+async def test_a_dry_run_can_write_all_elsewhere(project: Project) -> None:
+    project.many(30)
+    project.campaign()
+    await project.bulkmail("run", "letter.yaml", "--dry-run", "--all", "--out", "look")
+    assert len(list((project.folder / "look").iterdir())) == 30
+
+
+async def test_the_sandbox_keeps_its_own_ledger_and_ignores_the_rate(project: Project) -> None:
+    project.many(30)
+    project.campaign(rate="1/day")
+    result = await project.bulkmail("run", "letter.yaml", "--sandbox", "--yes")
+    assert result.status == 0, result.err
+    assert "30 accepted" in result.out and "nothing left this computer" in result.out
+    assert len(list((project.folder / "sandbox" / "Maildir" / "new").iterdir())) == 30
+    assert not (project.folder / "bulkmail.sqlite").exists()
+    status = await project.bulkmail("status", "letter.yaml", "--sandbox", "--json")
+    assert json.loads(status.out)["states"] == {"accepted": 30}
+    unknown = await project.bulkmail("status", "letter.yaml")
+    assert unknown.status == 66
+    assert '"letter" was never run' in unknown.err
+
+
+async def test_a_template_mistake_is_found_before_anything_is_connected(
+    serve: StartServer, project: Project
+) -> None:
+    """Also one that concerns the last recipient only; the ledger stays as it was."""
+    server = await serve()
+    project.write("letter.txt", "Hello\n{% if name == 'Person 9' %}{{ nmae }}{% endif %}\n")
+    project.many(10)
+    project.campaign(server)
+    result = await project.bulkmail("run", "letter.yaml", "--yes")
+    assert result.status == 65
+    assert "letter.txt:2: 'nmae' is undefined (for people.csv:11)" in result.err
+    assert server.server.accepted == 0
+    assert (await project.bulkmail("status", "letter.yaml")).status == 66
+
+
+@pytest.mark.parametrize(
+    ("people", "told"),
+    [
+        ([], "letter.yaml:4:1: nobody to send to: the sources are empty"),
+        (["nobody,X"], "nobody to send to: 1 invalid people.csv:2"),
+    ],
+)
+async def test_nobody_to_send_to(project: Project, people: list[str], told: str) -> None:
+    project.people(*people)
+    project.campaign()
+    result = await project.bulkmail("run", "letter.yaml", "--yes")
+    assert result.status == 65
+    assert told in result.err
+
+
+async def test_rows_that_must_not_be_skipped(project: Project) -> None:
+    project.people("kim@example.com,Kim", "nobody,X", "kim@example.com,Again")
+    project.campaign(more="addresses: {invalid: error, duplicates: error}")
+    result = await project.bulkmail("run", "letter.yaml", "--yes")
+    assert result.status == 65
+    assert result.err.split("\n")[:2] == [
+        "people.csv:3: is not of the form name@domain",
+        "people.csv:4: the same person stands above",
+    ]
+
+
+async def test_changed_content_needs_a_yes(serve: StartServer, project: Project) -> None:
+    server = await serve()
+    project.many(4)
+    project.campaign(server)
+    await project.bulkmail("run", "letter.yaml", "--yes", "--limit", "2")
+    project.write("letter.txt", "Something else, {{ name }}\n")
+    refused = await project.bulkmail("run", "letter.yaml", "--yes")
+    assert refused.status == 65
+    assert "The content changed since 2 people got theirs" in refused.err
+    assert len(server.paths) == 2
+    accepted = await project.bulkmail("run", "letter.yaml", "--yes", "--accept-changes")
+    assert accepted.status == 0 and len(server.paths) == 4
+    assert b"Something else, Person 3" in server.received[-1].content
+
+
+async def test_changed_rate_or_connections_need_none(serve: StartServer, project: Project) -> None:
+    server = await serve()
+    project.many(4)
+    project.campaign(server)
+    await project.bulkmail("run", "letter.yaml", "--yes", "--limit", "2")
+    project.campaign(server, rate="1000/s", smtp="  connections: 2")
+    assert (await project.bulkmail("run", "letter.yaml", "--yes")).status == 0
+
+
+async def test_people_who_left_the_list_are_not_sent_to_in_silence(
+    serve: StartServer, project: Project
+) -> None:
+    server = await serve()
+    project.many(4)
+    project.campaign(server)
+    await project.bulkmail("run", "letter.yaml", "--yes", "--limit", "2")
+    project.many(3)
+    refused = await project.bulkmail("run", "letter.yaml", "--yes")
+    assert refused.status == 65
+    assert "1 person of this campaign" in refused.err and "--cancel-removed" in refused.err
+    result = await project.bulkmail("run", "letter.yaml", "--yes", "--cancel-removed")
+    assert result.status == 0
+    assert "3 accepted · 1 cancelled" in result.out
+    assert "person3@example.com" not in server.paths
+
+
+async def test_a_second_run_at_the_same_time_is_refused(
+    serve: StartServer, project: Project
+) -> None:
+    holding = asyncio.Event()
+    server = await serve()
+
+    def hold(verb: str, argument: str) -> bytes | None:
+        if verb == ".":
+            holding.set()
+            return b""
+        return None
+
+    server.server.behaviour.answer = hold
+    project.campaign(server)
+    first = await project.start("run", "letter.yaml", "--yes")
+    await holding.wait()
+    second = await project.bulkmail("run", "letter.yaml", "--yes")
+    assert second.status == 75
+    assert "another run is using" in second.err
+    status = await project.bulkmail("status", "letter.yaml", "--json")
+    assert json.loads(status.out)["states"] == {"in_flight": 1}
+    first.kill()
+    await first.communicate()
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+async def test_a_signal_drains(
+    serve: StartServer, project: Project, number: int, status: int
+) -> None:
+    server = await serve()
+    process: list[asyncio.subprocess.Process] = []
+
+    def answer(verb: str, argument: str) -> None:
+        if verb == "." and len(server.received) == 9:
+            process[0].send_signal(number)
+
+    server.server.behaviour.answer = answer
+    addresses = project.many(500)
+    project.campaign(server)
+    process.append(await project.start("run", "letter.yaml", "--yes", "--json"))
+    out, err = await process[0].communicate()
+    assert process[0].returncode == status, err
+    states = summary(out.decode())["states"]
+    assert isinstance(states, dict) and set(states) == {"accepted", "pending"}
+    assert states["accepted"] == len(server.paths) < 500
+    server.server.behaviour.answer = lambda verb, argument: None
+    assert (await project.bulkmail("run", "letter.yaml", "--yes")).status == 0
+    assert sorted(server.paths) == sorted(addresses)
+
+
+async def test_two_signals_abort(serve: StartServer, project: Project) -> None:
+    """A server that never answers the dot is not waited for."""
+    process: list[asyncio.subprocess.Process] = []
+
+    def answer(verb: str, argument: str) -> bytes | None:
+        if verb == ".":
+            process[0].send_signal(signal.SIGINT)
+            asyncio.get_running_loop().call_later(0.2, process[0].send_signal, signal.SIGINT)
+            return b""
+        return None
+
+    server = await serve(answer=answer)
+    project.many(5)
+    project.campaign(server)
+    process.append(await project.start("run", "letter.yaml", "--yes", "--json"))
+    out, err = await asyncio.wait_for(process[0].communicate(), 10)
+    assert process[0].returncode == 130, err
+    assert summary(out.decode())["states"] == {"in_doubt": 1, "pending": 4}
+
+
+# -- killed --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("verb", ["MAIL", "DATA", "."])
+@pytest.mark.parametrize("kept", [False, True])
+async def test_a_killed_run_skips_nobody_and_repeats_nobody(
+    serve: StartServer, project: Project, verb: str, kept: bool
+) -> None:
+    """SIGKILL between the intent and the dot, and at the dot, whether the server kept it or not."""
+    server = await serve()
+    process: list[asyncio.subprocess.Process] = []
+    killed: list[str] = []
+
+    def answer(said: str, argument: str) -> bytes | None:
+        if not killed and said == verb and len(server.received) >= 10:
+            process[0].kill()
+            killed.append(argument)
+            return None if kept and verb == "." else b""
+        return None
+
+    server.server.behaviour.answer = answer
+    addresses = project.many(60)
+    project.campaign(server, smtp="  connections: 3")
+    process.append(await project.start("run", "letter.yaml", "--yes"))
+    await process[0].communicate()
+    assert process[0].returncode == -signal.SIGKILL and killed
+    result = await project.bulkmail("run", "letter.yaml", "--yes", "--json")
+    states = summary(result.out)["states"]
+    assert isinstance(states, dict)
+    assert result.status == 1, "somebody is in doubt: a person must look"
+    assert 1 <= states["in_doubt"] <= 3 * 2, "no more than the slots"
+    assert states["accepted"] + states["in_doubt"] == 60
+    report = await project.bulkmail("report", "letter.yaml", "--format", "json")
+    rows = {row["email"]: row["state"] for row in map(json.loads, report.out.splitlines())}
+    assert sorted(rows) == sorted(addresses)
+    assert len(server.paths) == len(set(server.paths)), "nobody got it twice"
+    for address, state in rows.items():
+        if state == "accepted":
+            assert address in server.paths
+    third = await project.bulkmail("run", "letter.yaml", "--yes")
+    assert third.status == 1
+    assert len(server.paths) == len(set(server.paths))
+
+
+async def test_the_ledger_survives_the_kill_as_a_sound_database(
+    serve: StartServer, project: Project
+) -> None:
+    process: list[asyncio.subprocess.Process] = []
+    server = await serve(answer=lambda verb, argument: process[0].kill() if verb == "." else None)
+    project.many(5)
+    project.campaign(server)
+    process.append(await project.start("run", "letter.yaml", "--yes"))
+    await process[0].communicate()
+    db = sqlite3.connect(project.folder / "bulkmail.sqlite")
+    assert db.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+    db.close()
