@@ -34,7 +34,7 @@ class _Window:
     """One rate: the grants within its last period, and where even spacing puts the next one."""
 
     def __init__(self, rate: Rate) -> None:
-        self.period_seconds = rate.period_seconds
+        self._period_seconds = rate.period_seconds
         self._limit = rate.limit
         self._grants: deque[_Grants] = deque()
         self._count = 0
@@ -49,20 +49,20 @@ class _Window:
             if excess <= 0:
                 break
             excess -= grants.number
-            free_at = grants.last + self.period_seconds
+            free_at = grants.last + self._period_seconds
         return max(now, free_at, self._next)
 
     def grant(self, at: float, number: int = 1) -> None:
-        while self._grants and self._grants[0].last + self.period_seconds <= at:
+        while self._grants and self._grants[0].last + self._period_seconds <= at:
             self._count -= self._grants.popleft().number
         newest = self._grants[-1] if self._grants else None
-        if newest is not None and at - newest.first <= self.period_seconds / RESOLUTION:
+        if newest is not None and at - newest.first <= self._period_seconds / RESOLUTION:
             newest.last = max(newest.last, at)
             newest.number += number
         else:
             self._grants.append(_Grants(at, at, number))
         self._count += number
-        if self.period_seconds <= SPACED_UP_TO_SECONDS:
+        if self._period_seconds <= SPACED_UP_TO_SECONDS:
             self._next = max(self._next, at - self._allowance) + self._interval * number
 
 
@@ -71,11 +71,6 @@ class Pace:
 
     def __init__(self, rates: Iterable[Rate]) -> None:
         self._windows: Sequence[_Window] = [_Window(rate) for rate in rates]
-
-    @property
-    def remembered_seconds(self) -> float:
-        """How far back grants matter."""
-        return max((window.period_seconds for window in self._windows), default=0)
 
     def recall(self, grants: Iterable[tuple[float, int]]) -> None:
         """Counts grants (time, number) made before, oldest first."""

@@ -55,7 +55,7 @@ class Campaign:
         account = server.submission.account
         now = time.time()
         ago = asyncio.get_running_loop().time() - now
-        pace.recall((at + ago, n) for at, n in self.ledger.grants(account, now - 86400))
+        pace.recall((at + ago, n) for at, n in self.ledger.grants(account, now))
         changes = CampaignLedger(self.ledger, self.record, account)
 
         def settled(recipient: Recipient, state: State, outcome: Outcome) -> None:

@@ -125,8 +125,8 @@ def test_the_way_of_a_recipient(ledger: SqliteLedger, campaign: CampaignRecord) 
     assert states(ledger, campaign) == {"in_flight": 1}
     assert ledger.pending(campaign, 0, 10) == []
     ledger.record("a", [Settlement(recipient.id, State.DEFERRED, LATER, due_at=1300.0)])
-    assert ledger.due(campaign, 1299.0, 10) == []
-    [again] = ledger.due(campaign, 1300.0, 10)
+    assert ledger.due(campaign, 1299.0, 0, 10) == []
+    [again] = ledger.due(campaign, 1300.0, 0, 10)
     assert (again.attempts, again.first_attempt_at) == (1, 1000.0)
     ledger.record("a", [intent(recipient.id, 1300.0)])
     ledger.record("a", [Settlement(recipient.id, State.ACCEPTED, OK)])
@@ -180,9 +180,17 @@ def test_grants_are_remembered_by_account(ledger: SqliteLedger, campaign: Campai
     first, second, third = ledger.unsent(campaign)
     ledger.record("kim@a:465", [intent(first.id, 100.0), intent(second.id, 101.0)])
     ledger.record("kim@b:465", [intent(third.id, 102.0)])
-    assert ledger.grants("kim@a:465", since=50.0) == [(101.0, 2)]
-    assert ledger.grants("kim@a:465", since=101.5) == []
-    assert ledger.grants("kim@b:465", since=50.0) == [(102.0, 1)]
+    assert ledger.grants("kim@a:465", now=200.0) == [(101.0, 2)]
+    assert ledger.grants("kim@a:465", now=86400 + 101.5) == []
+    assert ledger.grants("kim@b:465", now=200.0) == [(102.0, 1)]
+
+
+def test_grants_of_one_second_are_one_row(ledger: SqliteLedger, campaign: CampaignRecord) -> None:
+    """At their latest time, so that a window is never thought emptier than it is."""
+    ledger.enrol(campaign, people(3))
+    for at, recipient in zip((100.1, 100.9, 101.0), ledger.unsent(campaign), strict=True):
+        ledger.record("a", [intent(recipient.id, at)])
+    assert ledger.grants("a", now=200.0) == [(100.9, 2), (101.0, 1)]
 
 
 def test_one_run_at_a_time(path: Path, ledger: SqliteLedger) -> None:
@@ -292,6 +300,22 @@ async def test_everyone_is_claimed_once(ledger: SqliteLedger, campaign: Campaign
     while portion := await changes.claim(10):
         claimed += portion
     assert [recipient.address for recipient in claimed] == [f"p{n}@example.com" for n in range(25)]
+    await changes.close()
+
+
+async def test_all_who_are_due_are_claimed_before_the_pending(
+    ledger: SqliteLedger, campaign: CampaignRecord
+) -> None:
+    ledger.enrol(campaign, people(40))
+    later = [recipient.id for recipient in ledger.unsent(campaign)][10:35]
+    ledger.record("a", [intent(id_) for id_ in later])
+    ledger.record("a", [Settlement(id_, State.DEFERRED, LATER, due_at=1.0) for id_ in later])
+    changes = CampaignLedger(ledger, campaign, "a")
+    claimed = []
+    while portion := await changes.claim(10):
+        claimed += [recipient.id for recipient in portion]
+    assert claimed[:25] == later
+    assert sorted(claimed) == sorted(recipient.id for recipient in ledger.unsent(campaign))
     await changes.close()
 
 

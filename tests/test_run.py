@@ -55,8 +55,11 @@ async def test_without_a_terminal_yes_is_needed(serve: StartServer, project: Pro
     assert server.server.accepted == 0
 
 
-async def screen(project: Project, typed: dict[str, str], *arguments: str) -> tuple[int, str]:
-    """Runs the command in a terminal; when a text of `typed` is shown, types what stands beside it.
+async def screen(
+    project: Project, typed: dict[str, str | None], *arguments: str
+) -> tuple[int, str]:
+    """Runs the command in a terminal; when a text of `typed` is shown, types what stands beside it,
+    or interrupts.
 
     The status, and all that was shown, without colours.
     """
@@ -69,7 +72,11 @@ async def screen(project: Project, typed: dict[str, str], *arguments: str) -> tu
         while data := await asyncio.to_thread(os.read, master, 65536):
             shown += re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", data.decode("utf-8", "replace"))
             if waiting and waiting[0] in shown:
-                os.write(master, typed[waiting.pop(0)].encode())
+                answer = typed[waiting.pop(0)]
+                if answer is None:
+                    process.send_signal(signal.SIGINT)
+                else:
+                    os.write(master, answer.encode())
     os.close(master)
     return await process.wait(), shown.replace("\r\n", "\n")
 
@@ -96,10 +103,18 @@ async def test_the_question_shows_everything_and_only_yes_sends(
     ):
         assert line in shown, shown
     assert len(server.paths) == sent
-    assert status == (0 if sent else 1)
+    assert status == (0 if sent else 65)
     if not sent:
+        assert shown.endswith("nothing was sent\n")
         assert server.server.accepted == 0
         assert (await project.bulkmail("status", "letter.yaml")).status == 66, "nothing was written"
+
+
+async def test_ctrl_c_at_the_question_is_130(serve: StartServer, project: Project) -> None:
+    project.campaign(await serve())
+    status, shown = await screen(project, {"[y/N]": None}, "run", "letter.yaml")
+    assert status == 130
+    assert "stopped before anything was sent" in shown
 
 
 async def test_the_password_is_asked_for_and_never_shown(
@@ -341,6 +356,22 @@ async def test_changed_content_needs_a_yes(serve: StartServer, project: Project)
     accepted = await project.bulkmail("run", "letter.yaml", "--yes", "--accept-changes")
     assert accepted.status == 0 and len(server.paths) == 4
     assert b"Something else, Person 3" in server.received[-1].content
+
+
+async def test_changed_content_is_noticed_also_after_all_had_it(
+    serve: StartServer, project: Project
+) -> None:
+    """A run that sends nothing does not make the new content the known one."""
+    server = await serve()
+    project.many(2)
+    project.campaign(server)
+    await project.bulkmail("run", "letter.yaml", "--yes")
+    project.write("letter.txt", "Something else, {{ name }}\n")
+    assert "all 2 already have" in (await project.bulkmail("run", "letter.yaml", "--yes")).out
+    project.many(3)
+    refused = await project.bulkmail("run", "letter.yaml", "--yes")
+    assert refused.status == 65 and len(server.paths) == 2
+    assert "The content changed since 2 people got theirs" in refused.err
 
 
 async def test_changed_rate_or_connections_need_none(serve: StartServer, project: Project) -> None:

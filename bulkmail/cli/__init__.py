@@ -5,6 +5,8 @@ progress and errors go to standard error.
 """
 
 import sys
+import traceback
+from typing import Any
 
 import click
 
@@ -16,7 +18,27 @@ from bulkmail.cli.status import status
 from bulkmail.errors import BulkmailError, ExitStatus
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+class _Commands(click.Group):
+    """Turns what a command raises into its exit status."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except BulkmailError as error:
+            click.echo(str(error), err=True)
+            sys.exit(error.status)
+        except (KeyboardInterrupt, click.Abort):
+            click.echo("stopped before anything was sent", err=True)
+            sys.exit(ExitStatus.INTERRUPTED)
+        except (click.ClickException, click.exceptions.Exit, BrokenPipeError):
+            raise
+        except Exception:
+            traceback.print_exc()
+            click.echo("this is a bug in bulkmail; the ledger is as recorded, run again", err=True)
+            sys.exit(ExitStatus.BUG)
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="bulkmail")
 def commands() -> None:
     """Send everyone on a list their own message: nobody skipped, nobody mailed twice in silence.
@@ -36,10 +58,4 @@ for command in (run, status, report, sandbox):
 
 def main() -> None:
     """The console script."""
-    try:
-        commands(prog_name="bulkmail")
-    except BulkmailError as error:
-        click.echo(f"{error}", err=True)
-        sys.exit(error.status)
-    except KeyboardInterrupt:
-        sys.exit(ExitStatus.INTERRUPTED)
+    commands(prog_name="bulkmail")

@@ -66,7 +66,8 @@ def planned(campaign: Campaign, ledger: SqliteLedger, *, cancel_removed: bool) -
             raise CampaignError([Problem(error.place, error.message)]) from None
         first = _compose_all(ledger, record, composer)
         yield Plan(campaign, record, found, ledger.tally(record), composer, first)
-        ledger.set_content_digest(record, campaign.digest())
+        if first is not None:
+            ledger.set_content_digest(record, campaign.digest())
 
 
 def _check_enrolment(campaign: Campaign, found: Enrolment, cancel_removed: bool) -> None:
@@ -125,8 +126,7 @@ def _some(sources: list[str]) -> str:
 
 
 def ask(plan: Plan, submission: Submission, rates: tuple[Rate, ...], limit: int | None) -> None:
-    """Shows what would be sent, and asks. Raises click.Abort for a no, CampaignError if no one is
-    there to answer."""
+    """Shows what would be sent, and asks. Raises CampaignError for a no, or if nobody is there."""
     number = min(plan.unsent, limit or plan.unsent)
     for name, value in _summary(plan, submission, rates, number):
         click.echo(f"{click.style(f'{name:<13}', dim=True)}{value}", err=True)
@@ -146,7 +146,8 @@ def ask_about_change(plan: Plan) -> None:
 def _confirm(question: str, flag: str = "--yes") -> None:
     if not sys.stdin.isatty():
         raise CampaignError(f"{question} There is no terminal to answer at; pass {flag}")
-    click.confirm(question, default=False, abort=True, err=True)
+    if not click.confirm(question, default=False, err=True):
+        raise CampaignError("nothing was sent")
 
 
 def _summary(

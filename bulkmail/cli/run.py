@@ -153,7 +153,7 @@ async def _deliver(
     smtp = plan.campaign.file.smtp
     pace = Pace(rates)
     now, loop_now = time.time(), asyncio.get_running_loop().time()
-    remembered = ledger.grants(submission.account, now - pace.remembered_seconds)
+    remembered = ledger.grants(submission.account, now)
     pace.recall((loop_now - max(0.0, now - at), number) for at, number in remembered)
     changes = CampaignLedger(ledger, plan.record, submission.account)
     progress = RunProgress(min(plan.unsent, flags.limit or plan.unsent))

@@ -33,10 +33,8 @@ class Summary:
 
     @property
     def status(self) -> ExitStatus:
-        if self.stop is not None:
-            return self.stop.status
         if any(self.tally.get(state) for state in UNFINISHED):
-            return ExitStatus.CONTINUE
+            return self.stop.status if self.stop is not None else ExitStatus.CONTINUE
         if any(self.tally.get(state) for state in TO_LOOK_AT):
             return ExitStatus.LOOK
         return ExitStatus.DONE

@@ -31,7 +31,8 @@ class CampaignLedger:
         self._campaign = campaign
         self._account = account
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="ledger")
-        self._due_claimed = False
+        self._began_at = time.time()
+        self._all_due_claimed = False
         self._last_claimed_id = 0
         self._waiting: list[Intent | Settlement] = []
         self._committed: asyncio.Future[bool] | None = None
@@ -40,15 +41,17 @@ class CampaignLedger:
     async def claim(self, limit: int) -> list[Recipient]:
         """Recipients to send to now, none of them claimed before by this run: empty at the end.
 
-        Deferred ones that are due come first, in one portion.
+        Deferred ones that were due when the run began come first.
         """
         return await self._in_thread(lambda: self._claim(limit))
 
     def _claim(self, limit: int) -> list[Recipient]:
-        if not self._due_claimed:
-            self._due_claimed = True
-            if due := self._ledger.due(self._campaign, time.time(), limit):
+        if not self._all_due_claimed:
+            due = self._ledger.due(self._campaign, self._began_at, self._last_claimed_id, limit)
+            if due:
+                self._last_claimed_id = due[-1].id
                 return due
+            self._all_due_claimed, self._last_claimed_id = True, 0
         pending = self._ledger.pending(self._campaign, self._last_claimed_id, limit)
         if pending:
             self._last_claimed_id = pending[-1].id

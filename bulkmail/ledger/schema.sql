@@ -37,10 +37,12 @@ CREATE UNIQUE INDEX recipient_person ON recipient (campaign_id, address_key)
 -- Claims and tallies.
 CREATE INDEX recipient_state ON recipient (campaign_id, state, due_at, id);
 
--- What the rates remember, by account: `number` messages were granted up to `at`.
+-- What the rates remember, by account: in this second `number` messages were granted, the last one
+-- at `at`.
 CREATE TABLE granted (
     account  TEXT NOT NULL,
+    second   INTEGER NOT NULL,
     at       REAL NOT NULL,
-    number   INTEGER NOT NULL
-);
-CREATE INDEX granted_at ON granted (account, at);
+    number   INTEGER NOT NULL,
+    PRIMARY KEY (account, second)
+) WITHOUT ROWID;

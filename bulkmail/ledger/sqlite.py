@@ -24,6 +24,8 @@ VERSION = 1
 BUSY_SECONDS = 30
 LISTED_FILTERED_ROWS = 10
 PORTION = 500
+GRANTS_KEPT_SECONDS = 86400
+"""The longest period a rate can have."""
 
 _SELECT_RECIPIENT = """
 SELECT id, address, fields, source, attempts, first_attempt_at FROM recipient
@@ -67,6 +69,12 @@ SET state = 'in_doubt', attempts = attempts + 1, in_doubt_events = in_doubt_even
     phase = 'dot', reply = '',
     reason = 'the run ended before it knew what became of this message'
 WHERE campaign_id = ? AND state = 'in_flight'
+"""
+
+_GRANT = """
+INSERT INTO granted VALUES (?, ?, ?, ?)
+ON CONFLICT (account, second) DO UPDATE
+SET at = max(at, excluded.at), number = number + excluded.number
 """
 
 P = ParamSpec("P")
@@ -209,31 +217,27 @@ class SqliteLedger:
 
     @_guarded
     def _unsent_after(self, campaign: CampaignRecord, after_id: int) -> list[Recipient]:
-        rows = self._db.execute(
-            f"{_SELECT_RECIPIENT} WHERE campaign_id = ? AND id > ? AND state IN ({_marks(UNSENT)})"
-            " ORDER BY id LIMIT ?",
-            (campaign.id, after_id, *UNSENT, PORTION),
-        )
-        return [_recipient(row) for row in rows]
+        return self._recipients("state IN ('pending', 'deferred')", campaign, after_id, PORTION)
 
     @_guarded
     def pending(self, campaign: CampaignRecord, after_id: int, limit: int) -> list[Recipient]:
-        """The next pending recipients in the order of enrolment, with ids above `after_id`."""
-        return self._recipients(
-            "state = 'pending' AND due_at = 0 AND id > ?", campaign, after_id, limit
-        )
+        """The next pending recipients with ids above `after_id`, in the order of enrolment."""
+        return self._recipients("state = 'pending' AND due_at = 0", campaign, after_id, limit)
 
     @_guarded
-    def due(self, campaign: CampaignRecord, by: float, limit: int) -> list[Recipient]:
-        """Deferred recipients whose time has come by `by`."""
-        return self._recipients("state = 'deferred' AND due_at <= ?", campaign, by, limit)
+    def due(
+        self, campaign: CampaignRecord, by: float, after_id: int, limit: int
+    ) -> list[Recipient]:
+        """The next deferred recipients with ids above `after_id` whose time has come by `by`."""
+        where = f"state = 'deferred' AND due_at <= {by!r}"
+        return self._recipients(where, campaign, after_id, limit)
 
     def _recipients(
-        self, where: str, campaign: CampaignRecord, bound: float, limit: int
+        self, where: str, campaign: CampaignRecord, after_id: int, limit: int
     ) -> list[Recipient]:
         rows = self._db.execute(
-            f"{_SELECT_RECIPIENT} WHERE campaign_id = ? AND {where} ORDER BY due_at, id LIMIT ?",
-            (campaign.id, bound, limit),
+            f"{_SELECT_RECIPIENT} WHERE campaign_id = ? AND {where} AND id > ? ORDER BY id LIMIT ?",
+            (campaign.id, after_id, limit),
         )
         return [_recipient(row) for row in rows]
 
@@ -258,9 +262,7 @@ class SqliteLedger:
             if intents:
                 self._all(_INTEND, map(_intent_row, intents), len(intents))
                 latest = max(intent.granted_at for intent in intents)
-                self._db.execute(
-                    "INSERT INTO granted VALUES (?, ?, ?)", (account, latest, len(intents))
-                )
+                self._db.execute(_GRANT, (account, int(latest), latest, len(intents)))
         except BaseException:
             self._db.rollback()
             raise
@@ -274,11 +276,12 @@ class SqliteLedger:
             )
 
     @_guarded
-    def grants(self, account: str, since: float) -> list[tuple[float, int]]:
-        """What the rates of `account` remember since then, oldest first; older ones are dropped."""
+    def grants(self, account: str, now: float) -> list[tuple[float, int]]:
+        """What was granted to `account` in the last day, oldest first; older ones are dropped."""
+        since = now - GRANTS_KEPT_SECONDS
         self._db.execute("DELETE FROM granted WHERE account = ? AND at < ?", (account, since))
         rows = self._db.execute(
-            "SELECT at, number FROM granted WHERE account = ? ORDER BY at", (account,)
+            "SELECT at, number FROM granted WHERE account = ? ORDER BY second", (account,)
         )
         return [(float(at), int(number)) for at, number in rows]
 
