@@ -143,6 +143,22 @@ async def test_the_first_message_goes_alone(serve: StartServer, enrol: Enrol) ->
     assert server.server.accepted == 4
 
 
+async def test_nothing_follows_the_first_message_unanswered(
+    serve: StartServer, enrol: Enrol
+) -> None:
+    """If its content is refused, nobody else's envelope was even begun."""
+    said = []
+
+    def answer(verb: str, argument: str) -> bytes | None:
+        said.append(verb)
+        if verb == "DATA":
+            time.sleep(0.05)  # holds client and server: a second message would be ready by now
+        return b"554 5.7.1 spam\r\n" if verb == "." else None
+
+    await enrol(100).run(await serve(answer=answer))
+    assert said.count("MAIL") == said.count("CONNECT") == 1
+
+
 @pytest.mark.parametrize(
     ("verb", "reply", "status"),
     [

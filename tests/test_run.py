@@ -165,6 +165,20 @@ async def test_limit_and_continue(serve: StartServer, project: Project) -> None:
     assert sorted(server.paths) == sorted(addresses)
 
 
+async def test_a_quota_holds_over_runs_and_campaigns(serve: StartServer, project: Project) -> None:
+    """It is the account's, not the campaign's."""
+    server = await serve()
+    project.many(5)
+    path = project.campaign(server, rate="3/day")
+    first = await project.bulkmail("run", "letter.yaml", "--yes")
+    assert first.status == 75 and "the rate allows the next message on" in first.err
+    assert len(server.paths) == 3
+    assert (await project.bulkmail("run", "letter.yaml", "--yes")).status == 75
+    path.rename(project.folder / "other.yaml")
+    assert (await project.bulkmail("run", "other.yaml", "--yes")).status == 75
+    assert len(server.paths) == 3
+
+
 @pytest.mark.parametrize(
     ("environment", "answers", "status", "told"),
     [
