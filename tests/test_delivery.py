@@ -146,16 +146,28 @@ async def test_the_first_message_goes_alone(serve: StartServer, enrol: Enrol) ->
 async def test_nothing_follows_the_first_message_unanswered(
     serve: StartServer, enrol: Enrol
 ) -> None:
-    """If its content is refused, nobody else's envelope was even begun."""
+    """If its content is refused, nobody else's envelope was even begun.
+
+    The server takes its time before the 354, so that a second message would be ready by then.
+    """
     said = []
+    server = await serve()
+
+    def go_ahead() -> None:
+        [connection] = server.server.connections
+        assert connection._transport is not None
+        connection._receiver._in_data = True
+        connection._transport.write(b"354 go ahead\r\n")
 
     def answer(verb: str, argument: str) -> bytes | None:
         said.append(verb)
         if verb == "DATA":
-            time.sleep(0.05)  # holds client and server: a second message would be ready by now
+            asyncio.get_running_loop().call_later(0.1, go_ahead)
+            return b""
         return b"554 5.7.1 spam\r\n" if verb == "." else None
 
-    await enrol(100).run(await serve(answer=answer))
+    server.server.behaviour.answer = answer
+    await enrol(100).run(server)
     assert said.count("MAIL") == said.count("CONNECT") == 1
 
 
