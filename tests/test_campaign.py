@@ -95,6 +95,8 @@ def test_text_stays_text(write) -> None:
         ("smtp:", "rate: []\nsmtp:", "july.yaml:6:7: rate: must be like"),
         ("smtp:", "rate: 1/fortnight\nsmtp:", "is no rate"),
         ("smtp:", "addresses: {pattern: '['}\nsmtp:", "must be standard, classic or a regex"),
+        ("smtp:", "variables: {email: x}\nsmtp:", 'july.yaml:6:12: variables: "email" has a meaning'),
+        ("smtp:", "variables: {name: x}\nsmtp:", 'july.yaml:6:13: "name" is also a column of july'),
         ("smtp:", "campaign: ../x\nsmtp:", "july.yaml:6:11: campaign:"),
         ("smtp:", "smtp2: &a [*a]\nsmtp:", "an alias that leads back to itself"),
         ("smtp:", "smtp2: !!python/name:os.system x\nsmtp:", "is not understood here"),

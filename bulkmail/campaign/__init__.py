@@ -138,6 +138,12 @@ class Campaign:
         """
         address_fault = address_check(self.file.addresses.pattern)
         for row in self._source_rows():
+            if clash := self.file.variables.keys() & row.fields.keys():
+                name = min(clash)
+                message = (
+                    f'"{name}" is also a column of {row.source.rpartition(":")[0]}; rename one'
+                )
+                raise CampaignError([Problem(self.places.key(("variables", name)), message)])
             fault = (
                 row.fault or address_fault(row.address) or _name_fault(row.fields.get("name", ""))
             )

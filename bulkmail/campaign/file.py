@@ -98,6 +98,12 @@ def _password(value: str) -> str:
     return value
 
 
+def _variable_names(value: dict[str, Any]) -> dict[str, Any]:
+    if taken := sorted({"row", "email", "campaign"} & value.keys()):
+        raise ValueError(f'"{taken[0]}" has a meaning of its own in templates; choose another name')
+    return value
+
+
 OneMailbox = Annotated[Mailbox, BeforeValidator(_mailbox)]
 PlainAddress = Annotated[str, AfterValidator(_plain_address)]
 Rates = Annotated[tuple[Rate, ...], BeforeValidator(_rates)]
@@ -210,7 +216,9 @@ class CampaignFile(_Part):
     return_path: PlainAddress | None = None
     subject: Annotated[str, Field(min_length=1)]
     template: TemplateNames
-    variables: dict[str, Any] = Field(default_factory=dict)
+    variables: Annotated[dict[str, Any], AfterValidator(_variable_names)] = Field(
+        default_factory=dict
+    )
     recipients: Annotated[list[Source], Field(min_length=1)]
     addresses: Addresses = Addresses()
     attachments: list[
