@@ -43,6 +43,8 @@ class _Window:
         self._next = float("-inf")
 
     def earliest(self, now: float) -> float:
+        if self._grants:  # one may already be granted to a message that waits for it
+            now = max(now, self._grants[-1].last)
         excess = self._count - self._limit + 1
         free_at = float("-inf")
         for grants in self._grants:

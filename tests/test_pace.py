@@ -1,7 +1,7 @@
 """Rates: no window holds more than allowed, and what is allowed is used."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bulkmail.model import Rate
@@ -36,6 +36,7 @@ RATES = st.lists(
 GAPS = st.lists(st.floats(0, 100) | st.floats(0, 0.1), max_size=120)
 
 
+@settings(max_examples=500)
 @given(RATES, GAPS)
 def test_no_window_holds_more_than_allowed(rates: list[Rate], gaps: list[float]) -> None:
     now, asked = 0.0, []
@@ -68,6 +69,11 @@ def test_late_timers_do_not_cost_throughput() -> None:
 def test_seconds_and_minutes_are_spaced_but_quotas_are_not() -> None:
     assert grants([Rate(20, 60)], [0.0] * 3)[1:] == pytest.approx([3, 6], abs=2)
     assert grants([Rate(450, 86400)], [0.0] * 450) == [0.0] * 450
+
+
+def test_a_grant_in_the_future_does_not_forget_the_present() -> None:
+    """Two messages wait for the next hour; a third that asks now does not go before them."""
+    assert grants([Rate(2, 3600)], [0.0] * 5) == [0.0, 0.0, 3600.0, 3600.0, 7200.0]
 
 
 def test_grants_of_an_earlier_run_count() -> None:
