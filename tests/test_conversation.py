@@ -318,6 +318,15 @@ def test_a_reply_to_a_dot_that_did_not_leave_yet_accepts_nobody() -> None:
     assert session.phases() == {1: "content"}
 
 
+def test_a_reply_counts_although_junk_follows_it_at_once() -> None:
+    session = pipelining()
+    session.offer(1)
+    session.answer(OK, OK, GO)
+    session.answer(OK + b"junk\r\n")
+    assert session.phases() == {1: "dot 250"}
+    assert session.conversation.ended
+
+
 def test_one_answer_too_many_is_credited_to_nobody() -> None:
     """A server that answers twice for one message does not have the next one accepted."""
     session = pipelining()

@@ -50,6 +50,7 @@ class Campaign:
         rates: Sequence[Rate] = (),
         timeouts: Timeouts | None = None,
         on_settled: Callable[[Recipient, State], None] = lambda recipient, state: None,
+        content_proven: bool = False,
     ) -> Stop | None:
         pace = Pace(rates)
         account = server.submission.account
@@ -63,7 +64,9 @@ class Campaign:
             on_settled(recipient, state)
 
         transport = SubmissionServer(server.submission, timeouts)
-        self.delivery = Delivery(changes, transport, Letter(), pace, limits, settled)
+        self.delivery = Delivery(
+            changes, transport, Letter(), pace, limits, settled, content_proven=content_proven
+        )
         try:
             return await self.delivery.run()
         finally:
@@ -231,6 +234,35 @@ async def test_content_refused_later_fails_that_recipient(serve: StartServer, en
     )  # fmt: skip
     assert await campaign.run(server) is None
     assert campaign.states() == {"accepted": 19, "failed": 1}
+
+
+async def test_a_message_that_breaks_its_session_does_not_hold_up_the_others(
+    serve: StartServer, enrol: Enrol
+) -> None:
+    """Not when it is the first of the list either; in the end the run says so, and is bounded."""
+    tried = []
+
+    def answer(verb: str, argument: str) -> None:
+        if verb == "RCPT" and "<p0@" in argument:
+            tried.append(argument)
+            raise Hangup
+
+    server, campaign = await serve(answer=answer), enrol(30)
+    stop = await campaign.run(server, replace(QUICK, connections=1))
+    assert stop is not None and stop.status is ExitStatus.UNAVAILABLE
+    assert campaign.states() == {"accepted": 29, "pending": 1}
+    assert len(tried) <= 3 + 9
+
+
+async def test_a_content_that_was_accepted_before_is_not_refused_to_all(
+    serve: StartServer, enrol: Enrol
+) -> None:
+    """The last one of a campaign can fail, although it is the first of its run."""
+    server, campaign = await serve(), enrol(5)
+    await campaign.run(server, replace(QUICK, messages=4))
+    server.server.behaviour.answer = lambda v, a: b"554 5.7.1 no\r\n" if v == "." else None
+    assert (await campaign.run(server, content_proven=True)) is None
+    assert campaign.states() == {"accepted": 4, "failed": 1}
 
 
 async def test_a_connection_lost_at_the_dot_is_in_doubt_and_only_there(

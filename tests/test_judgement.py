@@ -38,6 +38,7 @@ CASES = [
     (Phase.RCPT, "550 mailbox unavailable", R, State.FAILED),
     (Phase.RCPT, "501 5.1.3 Bad recipient address syntax", R, State.FAILED),
     (Phase.RCPT, "550 5.2.1 The user is receiving mail at a rate that prevents", R, State.DEFERRED),
+    (Phase.RCPT, "501 malformed address", R, State.FAILED),
     (Phase.RCPT, "550 5.2.1 mailbox disabled", R, State.FAILED),
     (Phase.RCPT, "450 4.2.1 receiving email too quickly", R, State.DEFERRED),
     (Phase.RCPT, "450 4.2.1 Peak SMTP relay limit exceeded for this customer", S, State.PENDING),

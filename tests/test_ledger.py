@@ -108,6 +108,23 @@ def test_who_left_the_list_is_told_and_can_be_cancelled(
     assert states(ledger, campaign) == {"pending": 3}, "put back, they are sent to"
 
 
+def test_who_was_deferred_cancelled_and_put_back_is_claimed_with_the_new_data(
+    ledger: SqliteLedger, campaign: CampaignRecord
+) -> None:
+    ledger.enrol(campaign, people(1))
+    [recipient] = ledger.pending(campaign, 0, 10)
+    ledger.record("a", [intent(recipient.id)])
+    ledger.record("a", [Settlement(recipient.id, State.DEFERRED, LATER, due_at=9e9)])
+    ledger.enrol(campaign, [row("other@example.com")])
+    ledger.cancel_removed(campaign)
+    ledger.enrol(campaign, [row("p0@example.com", name="New"), row("other@example.com")])
+    claimed = ledger.pending(campaign, 0, 10)
+    assert [(r.address, dict(r.fields)) for r in claimed] == [
+        ("p0@example.com", {"name": "New"}),
+        ("other@example.com", {}),
+    ]
+
+
 def test_an_enrolment_that_fails_leaves_nothing(path: Path, ledger: SqliteLedger) -> None:
     with pytest.raises(RuntimeError), ledger.enrolling():
         campaign = ledger.campaign("july", 1000.0)
@@ -191,6 +208,17 @@ def test_grants_of_one_second_are_one_row(ledger: SqliteLedger, campaign: Campai
     for at, recipient in zip((100.1, 100.9, 101.0), ledger.unsent(campaign), strict=True):
         ledger.record("a", [intent(recipient.id, at)])
     assert ledger.grants("a", now=200.0) == [(100.9, 2), (101.0, 1)]
+
+
+def test_a_ledger_that_something_else_holds_is_told(
+    path: Path, ledger: SqliteLedger, campaign: CampaignRecord
+) -> None:
+    ledger._db.execute("PRAGMA busy_timeout = 50")
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    with pytest.raises(LedgerError, match="database is locked"), ledger.enrolling():
+        pass
+    other.close()
 
 
 def test_one_run_at_a_time(path: Path, ledger: SqliteLedger) -> None:
@@ -316,6 +344,23 @@ async def test_all_who_are_due_are_claimed_before_the_pending(
         claimed += [recipient.id for recipient in portion]
     assert claimed[:25] == later
     assert sorted(claimed) == sorted(recipient.id for recipient in ledger.unsent(campaign))
+    await changes.close()
+
+
+async def test_one_that_was_due_and_released_is_not_claimed_again(
+    ledger: SqliteLedger, campaign: CampaignRecord
+) -> None:
+    ledger.enrol(campaign, people(2))
+    first, second = ledger.unsent(campaign)
+    ledger.record("a", [intent(first.id)])
+    ledger.record("a", [Settlement(first.id, State.DEFERRED, LATER, due_at=1.0)])
+    changes = CampaignLedger(ledger, campaign, "a")
+    assert [r.id for r in await changes.claim(10)] == [first.id]
+    await changes.intend(intent(first.id))
+    lost = Outcome(Phase.MAIL, None, "lost")
+    changes.settle(Settlement(first.id, State.PENDING, lost, counted=False))
+    assert [r.id for r in await changes.claim(10)] == [second.id]
+    assert await changes.claim(10) == []
     await changes.close()
 
 

@@ -52,7 +52,7 @@ def test_replies_split_or_glued_in_any_way_are_the_same(cuts: list[int]) -> None
 )
 def test_what_is_no_reply_is_refused(garbage: bytes) -> None:
     with pytest.raises(MalformedReplyError):
-        ReplyReader().receive(garbage)
+        list(ReplyReader().receive(garbage))
 
 
 def test_text_is_safe_to_print() -> None:

@@ -388,6 +388,36 @@ async def test_changed_content_is_noticed_also_after_all_had_it(
     assert "The content changed since 2 people got theirs" in refused.err
 
 
+async def test_a_part_that_nobody_left_needs_is_no_change(
+    serve: StartServer, project: Project
+) -> None:
+    server = await serve()
+    project.write("letter.txt", "{% if name == 'Person 0' %}{% include 'vip.txt' %}{% endif %}Hi\n")
+    project.write("vip.txt", "Dear VIP\n")
+    project.many(3)
+    project.campaign(server)
+    await project.bulkmail("run", "letter.yaml", "--yes", "--limit", "1")
+    assert b"Dear VIP" in server.received[0].content
+    assert (await project.bulkmail("run", "letter.yaml", "--yes")).status == 0
+
+
+async def test_a_reader_that_goes_away_does_not_stop_the_run(
+    serve: StartServer, project: Project
+) -> None:
+    """As in `run --json | head -1`."""
+    server = await serve()
+    addresses = project.many(200)
+    project.campaign(server)
+    process = await project.start("run", "letter.yaml", "--yes", "--json")
+    assert process.stdout is not None
+    await process.stdout.readline()
+    process.stdout._transport.close()  # type: ignore[attr-defined]
+    await asyncio.wait_for(process.wait(), 20)
+    assert sorted(server.paths) == sorted(addresses)
+    status = await project.bulkmail("status", "letter.yaml", "--json")
+    assert json.loads(status.out)["states"] == {"accepted": 200}
+
+
 async def test_changed_rate_or_connections_need_none(serve: StartServer, project: Project) -> None:
     server = await serve()
     project.many(4)

@@ -12,6 +12,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from jinja2 import Environment
+from jinja2.meta import find_referenced_templates
+
 from bulkmail.address import address_check
 from bulkmail.campaign.file import AttachmentFile, CampaignFile, FileSource, parse
 from bulkmail.campaign.nodes import Places, read_yaml
@@ -39,9 +42,16 @@ class TemplateFolders:
             self._read[name] = self._find(name)
         return self._read[name]
 
-    def digest(self) -> str:
-        """SHA-256 over all templates read so far."""
-        sources = {name: found[0] for name, found in self._read.items() if found is not None}
+    def digest(self, *names: str) -> str:
+        """SHA-256 over these templates and all that they name, whether or not anyone needs them."""
+        sources: dict[str, str] = {}
+        names_left = list(names)
+        while names_left:
+            name = names_left.pop()
+            if name not in sources and (found := self(name)) is not None:
+                sources[name] = found[0]
+                referenced = find_referenced_templates(Environment().parse(found[0]))
+                names_left += [other for other in referenced if other is not None]
         return hashlib.sha256(json.dumps(sources, sort_keys=True).encode()).hexdigest()
 
     def where(self) -> str:
@@ -103,12 +113,12 @@ class Campaign:
         )
 
     def digest(self) -> str:
-        """SHA-256 of the content: headers, templates read so far, variables, attachments."""
+        """SHA-256 of the content: headers, templates, variables, attachments."""
         file = self.file
         shared = (
             repr((file.author, file.reply_to, file.return_path, file.subject, file.template)),
             json.dumps(file.variables, sort_keys=True),
-            self.load.digest(),
+            self.load.digest(*filter(None, (file.template.html, file.template.text))),
             *(a.name + hashlib.sha256(a.content).hexdigest() for a in self.attachments),
         )
         return hashlib.sha256("\0".join(shared).encode()).hexdigest()

@@ -5,7 +5,7 @@ import json
 import signal
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -159,10 +159,12 @@ async def _deliver(
     progress = RunProgress(min(plan.unsent, flags.limit or plan.unsent))
 
     def settled(recipient: Recipient, state: State, outcome: Outcome) -> None:
-        if state is not State.PENDING:
-            progress.settled(state)
-            if flags.as_json:
-                click.echo(json.dumps(_event(recipient, state, outcome), ensure_ascii=False))
+        # Whoever read the output may have gone (`run --json | head`); the run goes on without.
+        with suppress(OSError):
+            if state is not State.PENDING:
+                progress.settled(state)
+                if flags.as_json:
+                    click.echo(json.dumps(_event(recipient, state, outcome), ensure_ascii=False))
 
     delivery = Delivery(
         changes,
@@ -171,6 +173,7 @@ async def _deliver(
         pace,
         Limits(smtp.connections, smtp.messages_per_connection, flags.limit),
         settled,
+        content_proven=plan.accepted > 0 and not plan.content_changed,
     )
 
     def ledger_failed() -> None:
@@ -179,9 +182,10 @@ async def _deliver(
 
     changes.on_failure = ledger_failed
     with progress, _signals(delivery, progress):
-        stop = await delivery.run()
-        await changes.close()
-    return stop
+        try:
+            return await delivery.run()
+        finally:
+            await changes.close()
 
 
 @contextmanager

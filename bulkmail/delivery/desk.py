@@ -84,10 +84,13 @@ class Desk:
             return None
         return Granted(recipient, time.time())
 
-    def release(self, recipient: Recipient) -> None:
-        """Takes back a recipient that was handed out and not sent to: it is the next again."""
+    def release(self, recipient: Recipient, *, last: bool = False) -> None:
+        """Takes back one that was handed out and not sent to, as the next or as the last."""
         self._handed_out -= 1
-        self._claimed.appendleft(recipient)
+        if last:
+            self._claimed.append(recipient)
+        else:
+            self._claimed.appendleft(recipient)
 
     def _grant(self) -> float | None:
         """Takes the next grant of the rates: seconds until then, or None if that is too far."""

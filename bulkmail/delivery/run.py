@@ -11,7 +11,11 @@ from bulkmail.pace import Pace
 
 
 class Delivery:
-    """To be made inside a running event loop. `on_settled` is told every outcome and new state."""
+    """To be made inside a running event loop. `on_settled` is told every outcome and new state.
+
+    `content_proven`: an earlier run had this content accepted, so a refusal of it is about one
+    recipient, not about all.
+    """
 
     def __init__(
         self,
@@ -21,12 +25,22 @@ class Delivery:
         pace: Pace,
         limits: Limits,
         on_settled: Callable[[Recipient, State, Outcome], None],
+        *,
+        content_proven: bool = False,
     ) -> None:
         self._limits = limits
         self._halt = Halt()
         self._desk = Desk(ledger, pace, limits, self._halt)
         self._shared = Shared(
-            ledger, server, composer, limits, self._halt, self._desk, on_settled, self._grow
+            ledger,
+            server,
+            composer,
+            limits,
+            self._halt,
+            self._desk,
+            on_settled,
+            self._grow,
+            content_proven,
         )
         self._tasks: asyncio.TaskGroup | None = None
         self._workers = 0

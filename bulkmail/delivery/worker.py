@@ -3,6 +3,7 @@
 import asyncio
 import random
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -28,11 +29,15 @@ class Shared:
     on_settled: Callable[[Recipient, State, Outcome], None]
     grow: Callable[[], None]
     """Called when another worker would be used."""
+    content_proven: bool
+    """Whether this content was accepted before, by this run or an earlier one."""
     grow_after: float = 0.0
     """In monotonic time: the server had no room for another session until then."""
     opened: bool = False
     """Whether the run's first message was accepted."""
     sessions: set[Session] = field(default_factory=set)
+    released: Counter[int] = field(default_factory=Counter)
+    """How often each recipient's message was released because of the session, by id."""
 
 
 class Worker:
@@ -161,8 +166,10 @@ class Worker:
         shared = self._shared
         verdict = judge(outcome)
         concern, state = verdict.concern, verdict.state
-        if concern is Concern.MESSAGE and not shared.opened:
+        if concern is Concern.MESSAGE and not shared.content_proven:
             concern, state = Concern.RUN, State.PENDING
+        if shared.halt and outcome.reply is None and outcome.phase is not Phase.DOT:
+            concern, state = Concern.SESSION, State.PENDING  # broken off by ourselves
         if concern is Concern.RUN:
             shared.halt.call(
                 Stop(ExitStatus.UNAVAILABLE, f"the server refuses to go on: {outcome}")
@@ -175,7 +182,8 @@ class Worker:
             self._retired, self._last_failure = True, str(outcome)
         elif outcome.reply is not None:
             self._failures = 0
-        shared.opened = shared.opened or state is State.ACCEPTED
+        if state is State.ACCEPTED:
+            shared.opened = shared.content_proven = True
         self._record(recipient, state, outcome)
 
     def _record(self, recipient: Recipient, state: State, outcome: Outcome) -> None:
@@ -188,7 +196,9 @@ class Worker:
                 limits.longest_retry, limits.first_retry * 2**recipient.attempts
             )
         elif not counted:
-            shared.desk.release(recipient)
+            shared.released[recipient.id] += 1
+            # Its own message may be what breaks the sessions: then the others go before it.
+            shared.desk.release(recipient, last=shared.released[recipient.id] > 1)
         shared.ledger.settle(Settlement(recipient.id, state, outcome, counted, due_at))
         shared.on_settled(recipient, state, outcome)
 

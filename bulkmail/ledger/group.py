@@ -33,6 +33,7 @@ class CampaignLedger:
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="ledger")
         self._began_at = time.time()
         self._all_due_claimed = False
+        self._due_ids: set[int] = set()
         self._last_claimed_id = 0
         self._waiting: list[Intent | Settlement] = []
         self._committed: asyncio.Future[bool] | None = None
@@ -43,19 +44,26 @@ class CampaignLedger:
 
         Deferred ones that were due when the run began come first.
         """
-        return await self._in_thread(lambda: self._claim(limit))
+        try:
+            return await self._in_thread(lambda: self._claim(limit))
+        except LedgerError as error:
+            self._fail(error)
+            return []
 
     def _claim(self, limit: int) -> list[Recipient]:
         if not self._all_due_claimed:
             due = self._ledger.due(self._campaign, self._began_at, self._last_claimed_id, limit)
             if due:
                 self._last_claimed_id = due[-1].id
+                self._due_ids.update(recipient.id for recipient in due)
                 return due
             self._all_due_claimed, self._last_claimed_id = True, 0
-        pending = self._ledger.pending(self._campaign, self._last_claimed_id, limit)
-        if pending:
+        while pending := self._ledger.pending(self._campaign, self._last_claimed_id, limit):
             self._last_claimed_id = pending[-1].id
-        return pending
+            # One that was due may have been released since, and be pending: it is claimed already.
+            if fresh := [r for r in pending if r.id not in self._due_ids]:
+                return fresh
+        return []
 
     async def intend(self, intent: Intent) -> bool:
         """True once the intent is on the disk; False if it never will be."""
@@ -92,10 +100,14 @@ class CampaignLedger:
         try:
             await self._in_thread(lambda: self._ledger.record(self._account, changes))
         except LedgerError as error:
-            self.failure = error
-            self.on_failure()
+            self._fail(error)
             return False
         return True
+
+    def _fail(self, error: LedgerError) -> None:
+        if self.failure is None:
+            self.failure = error
+            self.on_failure()
 
     async def _in_thread(self, function: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._executor, function)

@@ -37,8 +37,10 @@ VALUES (?, ?, ?, ?, ?, ?, 'pending')
 ON CONFLICT (campaign_id, address_key) WHERE state NOT IN ('invalid', 'duplicate') DO UPDATE
 SET reading = excluded.reading,
     source = excluded.source,
-    address = iif(attempts = 0 AND state = 'pending', excluded.address, address),
-    fields = iif(state IN ('pending', 'deferred'), excluded.fields, fields),
+    address = iif(attempts = 0 AND state IN ('pending', 'cancelled'), excluded.address, address),
+    fields = iif(state IN ('pending', 'deferred', 'cancelled'), excluded.fields, fields),
+    due_at = iif(state = 'cancelled', 0, due_at),
+    reason = iif(state = 'cancelled', '', reason),
     state = iif(state = 'cancelled', 'pending', state)
 WHERE reading < excluded.reading
 """
@@ -303,6 +305,7 @@ class SqliteLedger:
             schema = files("bulkmail.ledger").joinpath("schema.sql").read_text("utf-8")
             self._db.executescript(f"BEGIN; {schema} PRAGMA user_version = {VERSION}; COMMIT;")
 
+    @_guarded
     def _begin(self) -> None:
         self._db.execute("BEGIN IMMEDIATE")
 

@@ -131,14 +131,12 @@ class Conversation:
         if self.ended is not None:
             return
         try:
-            replies = self._reader.receive(data)
+            for reply in self._reader.receive(data):
+                self._reply(reply)
+                if self.ended is not None:
+                    return
         except MalformedReplyError as error:
             self.end(str(error))
-            return
-        for reply in replies:
-            self._reply(reply)
-            if self.ended is not None:
-                return
 
     def end(self, cause: str) -> None:
         """Nothing more will be heard: every mail object under way is settled by how far it came."""
@@ -287,7 +285,7 @@ class Conversation:
         elif reply.code >= 400:
             self._careful = True
         self._settle(transaction, Outcome(Phase.DOT, reply))
-        if 300 <= reply.code < 400:
+        if 300 <= reply.code < 400 or 500 <= reply.code <= 504:
             self.end(f"the final dot was answered {reply}")
 
     def _on_lone_dot(self, transaction: _Transaction, reply: Reply) -> None:

@@ -56,7 +56,8 @@ _REPLIES = (
         Concern.SESSION,
         State.PENDING,
     ),
-    _row(Phase.RCPT, r"501 5\.1\.", Concern.RECIPIENT, State.FAILED),
+    # An address that this server cannot parse.
+    _row(Phase.RCPT, r"501", Concern.RECIPIENT, State.FAILED),
     _row(ANY, r"[23]|50[0-4]", Concern.SESSION, State.PENDING),
     _row(Phase.MAIL, r"4", Concern.SESSION, State.PENDING),
     _row(Phase.MAIL, r"5", Concern.RUN, State.PENDING),

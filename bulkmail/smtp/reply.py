@@ -4,6 +4,7 @@ Accepts what servers do (a bare LF, a code without text); refuses what is no rep
 """
 
 import re
+from collections.abc import Iterator
 
 from bulkmail.model import Reply
 
@@ -27,18 +28,16 @@ class ReplyReader:
         self._texts: list[bytes] = []
         self._size = 0
 
-    def receive(self, data: bytes) -> list[Reply]:
-        """The replies completed by `data`. Raises MalformedReplyError; then stop reading."""
+    def receive(self, data: bytes) -> Iterator[Reply]:
+        """The replies completed by `data`; raises MalformedReplyError if then comes none."""
         self._unread += data
-        replies = []
         while (end := self._unread.find(b"\n")) >= 0:
             line = bytes(self._unread[:end]).rstrip(b"\r")
             del self._unread[: end + 1]
             if (reply := self._take(line)) is not None:
-                replies.append(reply)
+                yield reply
         if len(self._unread) > MAX_LINE_BYTES:
             raise MalformedReplyError("a reply line without end")
-        return replies
 
     def _take(self, line: bytes) -> Reply | None:
         match = _LINE.fullmatch(line)

@@ -105,12 +105,19 @@ class Session(asyncio.Protocol):
             await self._changed.wait()
 
     def _advance(self) -> None:
-        """Writes what is to be said, hands out what is settled, and watches the time."""
+        """Writes what is to be said, and hands out what is settled."""
         conversation = self._conversation
         while self._writable and (data := conversation.next_write()) is not None:
             self._transport.write(data)
-        for mail, outcome in conversation.take_settled():
-            self._callbacks.pop(id(mail))(outcome)
+        try:
+            for mail, outcome in conversation.take_settled():
+                self._callbacks.pop(id(mail))(outcome)
+        finally:
+            self._attend()
+
+    def _attend(self) -> None:
+        """Aborts what has ended, watches the time of the rest, and wakes whoever waits."""
+        conversation = self._conversation
         if conversation.ended is not None:
             self._transport.abort()
             if self._timer is not None:
