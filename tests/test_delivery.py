@@ -11,6 +11,7 @@ from types import MappingProxyType
 import pytest
 
 from bulkmail.delivery import Delivery, Limits, Stop
+from bulkmail.delivery.desk import Desk, Halt
 from bulkmail.errors import ExitStatus
 from bulkmail.ledger import CampaignLedger, CampaignRecord, LedgerView, SqliteLedger
 from bulkmail.model import Envelope, MailObject, Outcome, Phase, Rate, Recipient, Row, State
@@ -500,6 +501,29 @@ async def test_a_rate_holds_over_a_stop_and_a_new_run(serve: StartServer, enrol:
         await campaign.run(server, limits, rates=[Rate(45, 1)])
     assert len(server.arrivals) == 90
     assert most_in_a_window(server.arrivals, 1 - JITTER_SECONDS) <= 45
+
+
+@pytest.mark.parametrize(
+    ("rate", "age_seconds", "renewed"),
+    [(Rate(4, 1), 5.0, True), (Rate(4, 1), 0.0, False), (Rate(1, 3600), 5.0, False)],
+)
+async def test_a_grant_that_waited_long_for_its_connection_is_renewed(
+    enrol: Enrol, rate: Rate, age_seconds: float, renewed: bool
+) -> None:
+    """Else it would leave on top of a later window's. Not where that would cost an hour."""
+    campaign = enrol(2)
+    ledger = CampaignLedger(campaign.ledger, campaign.record, "a")
+    desk = Desk(ledger, Pace([rate]), QUICK, Halt())
+    granted = await desk.next()
+    assert granted is not None
+    old = replace(granted, at=granted.at - age_seconds)
+    started = time.time()
+    fresh = await desk.fresh(old)
+    assert fresh is not None and fresh.recipient is old.recipient
+    assert (fresh.at != old.at) is renewed
+    if renewed:
+        assert fresh.at - started >= 0.2, "the next quarter of a second, less the catching up"
+    await ledger.close()
 
 
 async def test_a_used_up_quota_ends_the_run_and_says_when(serve: StartServer, enrol: Enrol) -> None:

@@ -9,7 +9,10 @@ from datetime import datetime
 from bulkmail.delivery.seams import Ledger, Limits, Stop
 from bulkmail.errors import ExitStatus
 from bulkmail.model import Recipient
-from bulkmail.pace import Pace
+from bulkmail.pace import SPACED_UP_TO_SECONDS, Pace
+
+FRESH_SECONDS = 0.5
+"""How long a grant may wait for its session."""
 
 CLAIM = 500
 """Recipients read from the ledger at once."""
@@ -83,6 +86,22 @@ class Desk:
             self.release(recipient)
             return None
         return Granted(recipient, time.time())
+
+    async def fresh(self, granted: Granted) -> Granted | None:
+        """`granted`, or a new grant if that one lies back too far to be used now.
+
+        Messages whose connection took long would else leave on top of a later window's. A grant
+        that would take long itself is not worth that: seconds are nothing to an hour's rate.
+        """
+        now = asyncio.get_running_loop().time()
+        wait = self._pace.earliest(now) - now
+        if time.time() - granted.at <= FRESH_SECONDS or wait > SPACED_UP_TO_SECONDS:
+            return granted
+        self._pace.grant(now + wait)
+        if await self._halt.within(wait):
+            self.release(granted.recipient)
+            return None
+        return Granted(granted.recipient, time.time())
 
     def release(self, recipient: Recipient, *, last: bool = False) -> None:
         """Takes back one that was handed out and not sent to, as the next or as the last."""

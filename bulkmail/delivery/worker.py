@@ -66,6 +66,8 @@ class Worker:
                 if session is None:
                     shared.desk.release(granted.recipient)
                     break
+                if (granted := await shared.desk.fresh(granted)) is None:
+                    continue
                 await self._submit(session, granted)
                 await (session.room() if shared.opened else session.idle())
             await self._close()
