@@ -19,12 +19,13 @@ not sent again. RFC 1047 and RFC 5321 3.8 say why no client can know better.
 Same message for ever. Enrolment stores a random seed; Message-ID, boundaries and the date of the
 first intent are derived from the row, so a retry sends the bytes that were sent before.
 
-`sqlite.py` is the storage, its SQL stands in `schema.sql` and there; `group.py` lets many tasks
-share one commit.
+`sqlite.py` is the storage, its SQL stands in `schema.sql` and there; `view.py` reads it; `group.py`
+lets many tasks share one commit.
 """
 
 from bulkmail.ledger.group import CampaignLedger
 from bulkmail.ledger.records import CampaignRecord, Enrolment
-from bulkmail.ledger.sqlite import LedgerView, SqliteLedger
+from bulkmail.ledger.sqlite import SqliteLedger
+from bulkmail.ledger.view import LedgerView
 
 __all__ = ["CampaignLedger", "CampaignRecord", "Enrolment", "LedgerView", "SqliteLedger"]

@@ -8,7 +8,7 @@ system that ends with the process.
 import json
 import os
 import sqlite3
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import wraps
 from importlib.resources import files
@@ -18,9 +18,9 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 from bulkmail.address import address_key
 from bulkmail.errors import LedgerBusyError, LedgerError
 from bulkmail.ledger.records import CampaignRecord, Enrolment
+from bulkmail.ledger.view import VERSION, find_campaign, marks, tally
 from bulkmail.model import FILTERED, UNSENT, Intent, Recipient, Row, Settlement, State
 
-VERSION = 1
 BUSY_SECONDS = 30
 LISTED_FILTERED_ROWS = 10
 PORTION = 500
@@ -181,7 +181,7 @@ class SqliteLedger:
 
     def _count_removed(self, campaign: CampaignRecord, reading: int) -> int:
         [number] = self._db.execute(
-            f"SELECT count(*) FROM recipient WHERE campaign_id = ? AND state IN ({_marks(UNSENT)})"
+            f"SELECT count(*) FROM recipient WHERE campaign_id = ? AND state IN ({marks(UNSENT)})"
             " AND reading < ?",
             (campaign.id, *UNSENT, reading),
         ).fetchone()
@@ -192,7 +192,7 @@ class SqliteLedger:
         """Gives up the unsent recipients that the last reading did not find."""
         return self._db.execute(
             "UPDATE recipient SET state = 'cancelled', reason = 'no longer in the sources'"
-            f" WHERE campaign_id = ? AND state IN ({_marks(UNSENT)})"
+            f" WHERE campaign_id = ? AND state IN ({marks(UNSENT)})"
             " AND reading < (SELECT reading FROM campaign WHERE id = recipient.campaign_id)",
             (campaign.id, *UNSENT),
         ).rowcount
@@ -317,66 +317,6 @@ class SqliteLedger:
             raise LedgerError(f"{self.name}: {error}") from error
 
 
-class LedgerView:
-    """A ledger opened to be read, by `status` and `report`, also while a run writes it."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        try:
-            self._db = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)
-            [version] = self._db.execute("PRAGMA user_version").fetchone()
-        except sqlite3.Error as error:
-            raise LedgerError(f"{path}: {error}") from error
-        if version > VERSION:
-            raise LedgerError(f"{path} was written by a newer bulkmail. Upgrade bulkmail")
-
-    def close(self) -> None:
-        self._db.close()
-
-    def campaign(self, name: str) -> CampaignRecord | None:
-        return find_campaign(self._db, name)
-
-    def campaigns(self) -> list[CampaignRecord]:
-        """All of them, oldest first."""
-        names = self._db.execute("SELECT name FROM campaign ORDER BY id").fetchall()
-        return [record for [name] in names if (record := find_campaign(self._db, name))]
-
-    def tally(self, campaign: CampaignRecord) -> dict[State, int]:
-        return tally(self._db, campaign)
-
-    def report(
-        self, campaign: CampaignRecord, states: Collection[State]
-    ) -> Iterator[dict[str, Any]]:
-        """One dictionary per recipient, in the order of enrolment; no `states` means all."""
-        where = f"AND state IN ({_marks(states)})" if states else ""
-        rows = self._db.execute(
-            "SELECT address, state, source, reason, reply, attempts, in_doubt_events, message_id,"
-            f" fields FROM recipient WHERE campaign_id = ? {where} ORDER BY id",
-            (campaign.id, *states),
-        )
-        names = ("email", "state", "source", "reason", "reply", "attempts", "in_doubt_events")
-        for *values, message_id, fields in rows:
-            yield {
-                **dict(zip(names, values, strict=True)),
-                "message_id": message_id,
-                "fields": json.loads(fields),
-            }
-
-
-def find_campaign(db: sqlite3.Connection, name: str) -> CampaignRecord | None:
-    row = db.execute(
-        "SELECT id, name, seed, content_digest FROM campaign WHERE name = ?", (name,)
-    ).fetchone()
-    return CampaignRecord(*row) if row else None
-
-
-def tally(db: sqlite3.Connection, campaign: CampaignRecord) -> dict[State, int]:
-    rows = db.execute(
-        "SELECT state, count(*) FROM recipient WHERE campaign_id = ? GROUP BY state", (campaign.id,)
-    )
-    return {State(state): int(number) for state, number in rows}
-
-
 def _opened(path: str) -> sqlite3.Connection:
     db = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
     db.execute("PRAGMA journal_mode = WAL")
@@ -423,10 +363,6 @@ def _settlement_row(settled: Settlement) -> tuple[Any, ...]:
         int(settled.state is State.IN_DOUBT),
         settled.recipient_id,
     )
-
-
-def _marks(values: Collection[object]) -> str:
-    return ", ".join("?" * len(values))
 
 
 assert {"invalid", "duplicate"} == FILTERED, "the schema's unique index names these states"
