@@ -193,10 +193,9 @@ class Intent:
 
 @dataclass(frozen=True, slots=True)
 class Settlement:
-    """What became of an intent. `counted`: the attempt was about this recipient."""
+    """What became of an intent. Back to pending is a release: no attempt is counted."""
 
     recipient_id: int
     state: State
     outcome: Outcome
-    counted: bool = True
     due_at: float = 0.0

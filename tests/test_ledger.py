@@ -158,7 +158,7 @@ def test_a_released_recipient_is_pending_and_no_attempt_counts(
     [recipient] = ledger.pending(campaign, 0, 10)
     ledger.record("a", [intent(recipient.id)])
     lost = Outcome(Phase.MAIL, None, "lost")
-    ledger.record("a", [Settlement(recipient.id, State.PENDING, lost, counted=False)])
+    ledger.record("a", [Settlement(recipient.id, State.PENDING, lost)])
     [again] = ledger.pending(campaign, 0, 10)
     assert (again.attempts, again.first_attempt_at) == (0, 1000.0)
 
@@ -358,7 +358,7 @@ async def test_one_that_was_due_and_released_is_not_claimed_again(
     assert [r.id for r in await changes.claim(10)] == [first.id]
     await changes.intend(intent(first.id))
     lost = Outcome(Phase.MAIL, None, "lost")
-    changes.settle(Settlement(first.id, State.PENDING, lost, counted=False))
+    changes.settle(Settlement(first.id, State.PENDING, lost))
     assert [r.id for r in await changes.claim(10)] == [second.id]
     assert await changes.claim(10) == []
     await changes.close()

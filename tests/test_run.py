@@ -114,7 +114,8 @@ async def test_ctrl_c_at_the_question_is_130(serve: StartServer, project: Projec
     project.campaign(await serve())
     status, shown = await screen(project, {"[y/N]": None}, "run", "letter.yaml")
     assert status == 130
-    assert "stopped before anything was sent" in shown
+    assert "stopped by Ctrl-C" in shown
+    assert (await project.bulkmail("status", "letter.yaml")).status == 66, "nothing was written"
 
 
 async def test_the_password_is_asked_for_and_never_shown(
@@ -297,8 +298,12 @@ async def test_a_dry_run_writes_messages_and_no_ledger(project: Project) -> None
 async def test_a_dry_run_can_write_all_elsewhere(project: Project) -> None:
     project.many(30)
     project.campaign()
+    mine = project.write("look/mine.eml", "not bulkmail's")
     await project.bulkmail("run", "letter.yaml", "--dry-run", "--all", "--out", "look")
-    assert len(list((project.folder / "look").iterdir())) == 30
+    assert len(list((project.folder / "look").iterdir())) == 31
+    await project.bulkmail("run", "letter.yaml", "--dry-run", "--out", "look")
+    assert len(list((project.folder / "look").iterdir())) == 21
+    assert mine.read_text() == "not bulkmail's"
 
 
 async def test_the_sandbox_keeps_its_own_ledger_and_ignores_the_rate(project: Project) -> None:

@@ -28,7 +28,7 @@ class _Commands(click.Group):
             click.echo(str(error), err=True)
             sys.exit(error.status)
         except (KeyboardInterrupt, click.Abort):
-            click.echo("stopped before anything was sent", err=True)
+            click.echo("stopped by Ctrl-C", err=True)
             sys.exit(ExitStatus.INTERRUPTED)
         except (click.ClickException, click.exceptions.Exit, BrokenPipeError):
             raise

@@ -190,18 +190,17 @@ class Worker:
 
     def _record(self, recipient: Recipient, state: State, outcome: Outcome) -> None:
         shared = self._shared
-        counted = state is not State.PENDING
         due_at = 0.0
         if state is State.DEFERRED:
             limits = shared.limits
             due_at = time.time() + min(
                 limits.longest_retry, limits.first_retry * 2**recipient.attempts
             )
-        elif not counted:
+        elif state is State.PENDING:
             shared.released[recipient.id] += 1
             # Its own message may be what breaks the sessions: then the others go before it.
             shared.desk.release(recipient, last=shared.released[recipient.id] > 1)
-        shared.ledger.settle(Settlement(recipient.id, state, outcome, counted, due_at))
+        shared.ledger.settle(Settlement(recipient.id, state, outcome, due_at))
         shared.on_settled(recipient, state, outcome)
 
 

@@ -355,7 +355,7 @@ def _settlement_row(settled: Settlement) -> tuple[Any, ...]:
     outcome = settled.outcome
     return (
         settled.state,
-        int(settled.counted),
+        int(settled.state is not State.PENDING),
         settled.due_at,
         outcome.phase,
         str(outcome.reply or ""),
