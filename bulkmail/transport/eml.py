@@ -6,13 +6,13 @@ from bulkmail.model import MailObject
 
 
 class EmlFolder:
-    """A folder for the messages of one dry run. Those of the run before are removed, nothing else."""
+    """A folder for the messages of one dry run. Removes those of the run before, nothing else."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._count = 0
         if folder.exists():
-            for old in folder.glob("[0-9][0-9][0-9][0-9][0-9] *@*.eml"):
+            for old in folder.glob("[0-9][0-9][0-9][0-9][0-9]* *@*.eml"):
                 old.unlink()
         folder.mkdir(parents=True, exist_ok=True)
 
