@@ -18,8 +18,10 @@ class State(StrEnum):
     DEFERRED = "deferred"
     FAILED = "failed"
     IN_DOUBT = "in_doubt"
+    EXPIRED = "expired"
     INVALID = "invalid"
     DUPLICATE = "duplicate"
+    SUPPRESSED = "suppressed"
     CANCELLED = "cancelled"
 
 
@@ -85,7 +87,8 @@ class Row:
 class Recipient:
     """A person of a campaign. `fields` are all columns of the row as text; `source` is `file:line`.
 
-    `attempts` counts attempts that were this recipient's own; `first_attempt_at` dates the message.
+    `attempts` counts attempts that were this recipient's own; `first_attempt_at` dates the message;
+    `files_digest` is that of the attachments of this person alone, or empty.
     """
 
     id: int
@@ -94,6 +97,7 @@ class Recipient:
     source: str
     attempts: int = 0
     first_attempt_at: float | None = None
+    files_digest: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +122,14 @@ class MailObject:
 
     @property
     def size_bytes(self) -> int:
+        """As RFC 1870 3 counts: without the final dot, and before dots are stuffed."""
         return sum(map(len, self.content))
+
+    @property
+    def needs_smtputf8(self) -> bool:
+        """Whether an address of the envelope is outside ASCII (RFC 6531 3.4)."""
+        envelope = self.envelope
+        return not (envelope.forward_path.isascii() and envelope.reverse_path.isascii())
 
 
 class Phase(StrEnum):
@@ -126,8 +137,13 @@ class Phase(StrEnum):
 
     RFC 5321 3.3. `DOT` begins when the final dot is handed to the transport: from then on the
     server may have the message.
+
+    `UNSENDABLE`: the server announced that it does not take such a message; nothing of it was said.
+    `UNADDRESSABLE`: the same, because of the recipient's address.
     """
 
+    UNSENDABLE = "unsendable"
+    UNADDRESSABLE = "unaddressable"
     QUEUED = "queued"
     MAIL = "mail"
     RCPT = "rcpt"

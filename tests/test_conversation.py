@@ -5,12 +5,17 @@ What is written is shortened:
 """
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from bulkmail.model import Envelope, MailObject, Outcome, Phase, Reply
-from bulkmail.smtp.conversation import MAX_JOINED_BYTES, Conversation, stuffed
+from bulkmail.model import Envelope, MailObject, Outcome, Phase, Reply, State
+from bulkmail.sandbox.receiving import Behaviour, Received, Receiver
+from bulkmail.smtp.conversation import MAX_JOINED_BYTES, Announced, Conversation, stuffed
+from bulkmail.smtp.judgement import judge
 from bulkmail.smtp.reply import make_reply
 
 OK = b"250 2.0.0 ok\r\n"
@@ -80,11 +85,11 @@ class Session:
 
 
 def plain() -> Session:
-    return Session(Conversation(pipelining=False))
+    return Session(Conversation(Announced()))
 
 
 def pipelining() -> Session:
-    return Session(Conversation(pipelining=True))
+    return Session(Conversation(Announced(pipelining=True)))
 
 
 def test_plain_says_one_command_at_a_time() -> None:
@@ -236,7 +241,7 @@ def test_large_content_leaves_in_pieces_and_its_dot_last() -> None:
     """Until the dot is handed out, a lost connection means that nothing was delivered."""
     content = b"x" * 70 + b"\r\n"
     large = mail(1, content * (3 * MAX_JOINED_BYTES // len(content)))
-    conversation = Conversation(pipelining=True)
+    conversation = Conversation(Announced(pipelining=True))
     conversation.offer(large)
     conversation.next_write()
     conversation.receive(OK + OK + GO)
@@ -345,9 +350,193 @@ def test_quit_ends_an_idle_session() -> None:
 
 
 def test_size_is_announced_where_the_server_has_it() -> None:
-    conversation = Conversation(pipelining=False, size=True)
+    conversation = Conversation(Announced(size=True))
     conversation.offer(mail(1))
     assert conversation.next_write() == b"MAIL FROM:<sender1@example.org> SIZE=11\r\n"
+
+
+# -- what the server announced that it does not take ---------------------------------------------
+
+FOREIGN = "김@example.com"
+NOT_UTF8 = "the server does not take addresses outside ASCII (SMTPUTF8)"
+UTF8 = Announced(size=True, smtputf8=True, eightbitmime=True)
+MB = 1_000_000
+
+
+def sized(size: int, to: str = "to9@example.com", by: str = "sender9@example.org") -> MailObject:
+    return MailObject(Envelope(by, to), (b"x" * (size - 2), b"\r\n"), "<9@example.org>")
+
+
+@pytest.mark.parametrize(
+    ("announced", "big", "expected"),
+    [
+        (Announced(size=True, max_bytes=26214400), sized(26214400), None),
+        (Announced(size=True, max_bytes=None), sized(40 * MB), None),
+        (
+            Announced(size=True, max_bytes=26214400),
+            sized(27_400_000),
+            (Phase.UNSENDABLE, "the message has 27.4 MB; the server takes 26.2 MB at most (SIZE)"),
+        ),
+        (
+            Announced(size=True, max_bytes=26214400),
+            sized(26214401),
+            (
+                Phase.UNSENDABLE,
+                "the message has 26,214,401 bytes; the server takes 26,214,400 bytes at most (SIZE)",
+            ),
+        ),
+        (
+            Announced(size=True, max_bytes=900),
+            sized(MB),
+            (
+                Phase.UNSENDABLE,
+                "the message has 1,000,000 bytes; the server takes 900 bytes at most (SIZE)",
+            ),
+        ),
+        (Announced(), sized(9, FOREIGN), (Phase.UNADDRESSABLE, NOT_UTF8)),
+        (Announced(smtputf8=True), sized(9, FOREIGN), (Phase.UNADDRESSABLE, NOT_UTF8)),
+        (Announced(eightbitmime=True), sized(9, FOREIGN), (Phase.UNADDRESSABLE, NOT_UTF8)),
+        (Announced(), sized(9, by=FOREIGN), (Phase.UNSENDABLE, NOT_UTF8)),
+        (UTF8, sized(9, FOREIGN), None),
+        (UTF8, sized(9, by=FOREIGN), None),
+    ],
+)
+def test_what_is_announced_not_to_be_taken_is_settled_unsaid(
+    announced: Announced, big: MailObject, expected: tuple[Phase, str] | None
+) -> None:
+    """Its own outcome at once, no byte of it, and the whole room for the next one."""
+    conversation = Conversation(announced)
+    room = conversation.room
+    conversation.offer(big)
+    settled = list(conversation.take_settled())
+    if expected is None:
+        assert settled == [] and conversation.next_write()
+        return
+    assert settled == [(big, Outcome(expected[0], None, expected[1]))]
+    assert conversation.next_write() is None
+    assert conversation.idle and conversation.room == room and conversation.ended is None
+
+
+@pytest.mark.parametrize(
+    ("reverse_path", "forward_path", "said"),
+    [
+        ("a@example.org", "b@example.com", "MAIL FROM:<a@example.org> SIZE=9"),
+        ("a@example.org", FOREIGN, "MAIL FROM:<a@example.org> SIZE=9 BODY=8BITMIME SMTPUTF8"),
+        (FOREIGN, "b@example.com", f"MAIL FROM:<{FOREIGN}> SIZE=9 BODY=8BITMIME SMTPUTF8"),
+    ],
+)
+def test_smtputf8_is_said_where_it_is_needed_and_never_otherwise(
+    reverse_path: str, forward_path: str, said: str
+) -> None:
+    """RFC 6531 3.4: paths in UTF-8, and no word more to RCPT."""
+    conversation = Conversation(UTF8)
+    conversation.offer(sized(9, forward_path, reverse_path))
+    assert conversation.next_write() == f"{said}\r\n".encode()
+    conversation.receive(OK)
+    assert conversation.next_write() == f"RCPT TO:<{forward_path}>\r\n".encode()
+
+
+def unsendable(session: Session) -> None:
+    """Offers one that is refused unsaid, amid whatever goes on."""
+    before = session.conversation.room, session.conversation.awaited
+    session.conversation.offer(sized(9, FOREIGN))
+    assert session.written() == ""
+    assert (session.conversation.room, session.conversation.awaited) == before
+    assert session.outcomes.pop(9).phase is Phase.UNADDRESSABLE
+
+
+@pytest.mark.parametrize("start", [plain, pipelining])
+def test_unsaid_messages_leave_no_trace_in_the_session(start: Callable[[], Session]) -> None:
+    """The same bytes are written at the same points, with or without them."""
+    written: list[list[str]] = []
+    for interrupted in (False, True):
+        session, said = start(), []
+        replies = iter((OK, NO_USER, NO_RCPT) if start is pipelining else (OK, NO_USER))
+        for number in (1, 2):
+            if interrupted:
+                unsendable(session)
+            said.append(session.offer(number))
+            for reply in replies:
+                if interrupted and session.conversation.room:
+                    unsendable(session)
+                said.append(session.answer(reply))
+            replies = iter((OK, OK, OK, GO, OK))
+        assert session.phases() == {1: "rcpt 550", 2: "dot 250"}
+        written.append(said)
+    assert written[0] == written[1]
+
+
+def test_an_unsaid_message_does_not_keep_the_next_one_from_joining() -> None:
+    session = pipelining()
+    session.offer(1)
+    unsendable(session)
+    assert session.offer(2) == ""
+    assert session.answer(OK, OK, GO) == "C1 . M2 R2 D"
+
+
+KINDS = {
+    "fine": ("to{}@example.com", 100, "dot 250", State.ACCEPTED),
+    "unknown": ("unknown{}@example.com", 100, "rcpt 550", State.FAILED),
+    "too big": ("to{}@example.com", 1001, "unsendable", State.FAILED),
+    "foreign": ("김{}@example.com", 100, "unaddressable", State.FAILED),
+    "spam": ("spam{}@example.com", 100, "dot 554", State.FAILED),
+}
+
+
+def server_with(extensions: tuple[str, ...], received: list[Received]) -> Receiver:
+    def answer(verb: str, argument: str) -> bytes | None:
+        if verb == "RCPT" and "unknown" in argument:
+            return NO_USER
+        return b"554 5.7.1 spam\r\n" if verb == "." and "spam" in argument else None
+
+    return Receiver(
+        Behaviour(extensions=extensions, login_required=False, answer=answer), received.append
+    )
+
+
+@settings(deadline=None)
+@given(st.booleans(), st.lists(st.sampled_from(sorted(KINDS)), max_size=20), st.data())
+def test_each_gets_its_own_outcome_whatever_goes_unsaid_between(
+    pipelined: bool, kinds: list[str], data: st.DataObject
+) -> None:
+    """No reply is credited to another, with an honest server, in any portions and interleaving."""
+    extensions = ("SIZE 1000", *(["PIPELINING"] if pipelined else []))
+    received: list[Received] = []
+    server = server_with(extensions, received)
+    conversation = Conversation(Announced(pipelining=pipelined, size=True, max_bytes=1000))
+    mails = [
+        MailObject(
+            sized(KINDS[kind][1], KINDS[kind][0].format(n)).envelope,
+            sized(KINDS[kind][1]).content,
+            str(n),
+        )
+        for n, kind in enumerate(kinds)
+    ]
+    waiting, replies, outcomes = list(mails), b"", {}
+    while waiting or not conversation.idle:
+        if waiting and conversation.room and (conversation.idle or data.draw(st.booleans())):
+            conversation.offer(waiting.pop(0))
+        elif (said := conversation.next_write()) is not None:
+            replies += server.receive(said)
+        elif replies:
+            some = data.draw(st.integers(1, len(replies)))
+            conversation.receive(replies[:some])
+            replies = replies[some:]
+        else:
+            assert waiting, "both sides wait"
+        for mail, outcome in conversation.take_settled():
+            assert mail.message_id not in outcomes
+            outcomes[mail.message_id] = outcome
+    assert conversation.ended is None
+    for n, kind in enumerate(kinds):
+        _, _, told, state = KINDS[kind]
+        outcome = outcomes[str(n)]
+        code = f" {outcome.reply.code}" if outcome.reply else ""
+        assert f"{outcome.phase}{code}" == told
+        assert judge(outcome).state is state
+    assert [message.forward_paths for message in received] == [
+        [f"to{n}@example.com"] for n, kind in enumerate(kinds) if kind == "fine"
+    ]
 
 
 @pytest.mark.parametrize(

@@ -33,6 +33,11 @@ CASES = [
     (Phase.MAIL, "451 4.7.650 The mail server has been temporarily rate limited", S, State.PENDING),
     (Phase.MAIL, "452 4.3.1 Insufficient system storage", S, State.PENDING),
     (Phase.MAIL, "503 5.5.1 nested MAIL", S, State.PENDING),
+    (Phase.MAIL, "552 5.3.4 Message size exceeds fixed limit", M, State.FAILED),
+    (Phase.MAIL, "552 Message size exceeds maximum permitted", M, State.FAILED),
+    (Phase.MAIL, "552 5.2.2 Sender is over quota", RUN, State.PENDING),
+    (Phase.MAIL, "550 5.6.7 SMTPUTF8 is not supported further on", R, State.FAILED),
+    (Phase.RCPT, "553 5.6.7 addresses outside ASCII need SMTPUTF8", R, State.FAILED),
     (Phase.RCPT, "550 5.1.1 no such user", R, State.FAILED),
     (Phase.RCPT, "552 5.2.2 mailbox full", R, State.FAILED),
     (Phase.RCPT, "550 mailbox unavailable", R, State.FAILED),
@@ -64,6 +69,8 @@ def test_replies(phase: Phase, said: str, concern: Concern, state: State) -> Non
 @pytest.mark.parametrize(
     ("phase", "concern", "state"),
     [
+        (Phase.UNSENDABLE, M, State.FAILED),
+        (Phase.UNADDRESSABLE, R, State.FAILED),
         (Phase.QUEUED, S, State.PENDING),
         (Phase.MAIL, S, State.PENDING),
         (Phase.RCPT, S, State.PENDING),
@@ -77,7 +84,10 @@ def test_silence_is_judged_by_phase(phase: Phase, concern: Concern, state: State
     assert (verdict.concern, verdict.state) == (concern, state)
 
 
-@pytest.mark.parametrize("phase", [phase for phase in Phase if phase is not Phase.QUEUED])
+UNSAID = (Phase.UNSENDABLE, Phase.UNADDRESSABLE, Phase.QUEUED)
+
+
+@pytest.mark.parametrize("phase", [phase for phase in Phase if phase not in UNSAID])
 @pytest.mark.parametrize("code", [*range(200, 600, 7), 250, 354, 421, 450, 454, 503, 530, 535, 550])
 def test_every_reply_has_a_verdict_and_only_the_dot_accepts(phase: Phase, code: int) -> None:
     """Nothing but a 2xx to the final dot makes a recipient accepted."""

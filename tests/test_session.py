@@ -13,8 +13,10 @@ from bulkmail.errors import BulkmailError, LoginError, ServerError, ServerUnreac
 from bulkmail.model import Envelope, MailObject, Outcome, Phase, Security, Submission
 from bulkmail.sandbox.receiving import Behaviour, Hangup
 from bulkmail.sandbox.server import HOST, make_certificate
+from bulkmail.smtp.conversation import Announced
 from bulkmail.transport import SubmissionServer, Timeouts
 from bulkmail.transport.session import Session
+from bulkmail.transport.submission import announced
 
 from .conftest import StartServer
 
@@ -352,3 +354,114 @@ async def test_abort_judges_what_is_under_way(serve: StartServer) -> None:
     session.abort("told to")
     [outcome] = await submitting
     assert (outcome.phase, outcome.reply, outcome.cause) == (Phase.DOT, None, "told to")
+
+
+# -- what the server announces -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("extensions", "expected"),
+    [
+        ({}, Announced()),
+        ({"pipelining": ""}, Announced(pipelining=True)),
+        ({"size": "26214400"}, Announced(size=True, max_bytes=26214400)),
+        ({"size": " 1000  more"}, Announced(size=True, max_bytes=1000)),
+        ({"size": "0"}, Announced(size=True)),
+        ({"size": ""}, Announced(size=True)),
+        ({"size": "abc"}, Announced(size=True)),
+        ({"size": "-1"}, Announced(size=True)),
+        ({"size": "10MB"}, Announced(size=True)),
+        ({"size": "1\u0661"}, Announced(size=True)),
+        ({"size": "9" * 5000}, Announced(size=True)),
+        ({"smtputf8": "", "8bitmime": ""}, Announced(smtputf8=True, eightbitmime=True)),
+        ({"smtputf8-not": "", "xsize": "1"}, Announced()),
+    ],
+)
+def test_announcements_are_read_whatever_servers_write(
+    extensions: dict[str, str], expected: Announced
+) -> None:
+    assert announced(extensions) == expected
+
+
+@pytest.mark.parametrize("pipelining", [False, True])
+async def test_what_the_server_announced_not_to_take_is_not_said_to_it(
+    serve: StartServer, pipelining: bool
+) -> None:
+    """Each gets its outcome once, the others arrive, in a server's own spelling."""
+    said = []
+
+    def answer(verb: str, argument: str) -> bytes | None:
+        said.append(argument)
+        return None
+
+    extensions = ("size 1000", "8bitmime", *(["pipelining"] if pipelining else []))
+    server = await serve(extensions=extensions, answer=answer)
+    session = await SubmissionServer(server.submission).connect()
+    big = mail(2, b"x" * 70 + b"\r\n" + mail().content[0] * 50)
+    foreign = replace(mail(3), envelope=Envelope("news@example.org", "김@example.com"))
+    outcomes = await submit(session, mail(1), big, foreign, big, mail(4), mail(5))
+    await session.quit()
+    assert phases(outcomes) == [
+        "dot 250",
+        "unsendable",
+        "unaddressable",
+        "unsendable",
+        "dot 250",
+        "dot 250",
+    ]
+    assert outcomes[1].cause == (
+        "the message has 1,222 bytes; the server takes 1,000 bytes at most (SIZE)"
+    )
+    assert server.paths == ["to1@example.com", "to4@example.com", "to5@example.com"]
+    assert not any("to2@" in argument or "김" in argument for argument in said)
+
+
+@pytest.mark.parametrize("pipelining", [False, True])
+async def test_addresses_outside_ascii_go_where_the_server_takes_them(
+    serve: StartServer, pipelining: bool
+) -> None:
+    """SMTPUTF8 is said for the one message that needs it."""
+    extensions = ("SIZE", "8BITMIME", "SMTPUTF8", *(["PIPELINING"] if pipelining else []))
+    server = await serve(extensions=extensions)
+    session = await SubmissionServer(server.submission).connect()
+    envelope = Envelope("news@example.org", "김@xn--vv4b11d.example")
+    foreign = replace(
+        mail(2, "To: 김@xn--vv4b11d.example\r\n\r\nHi\r\n".encode()), envelope=envelope
+    )
+    outcomes = await submit(session, mail(1), foreign, mail(3))
+    await session.quit()
+    assert phases(outcomes) == ["dot 250"] * 3
+    assert server.paths == ["to1@example.com", "김@xn--vv4b11d.example", "to3@example.com"]
+    assert [sorted(message.parameters) for message in server.received] == [
+        ["SIZE"],
+        ["BODY", "SIZE", "SMTPUTF8"],
+        ["SIZE"],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "expected"),
+    [
+        ("SIZE 10", "SIZE 1000", "dot 250"),
+        ("SIZE 1000", "SIZE 10", "unsendable"),
+    ],
+)
+async def test_only_what_is_announced_over_tls_counts(
+    serve: StartServer, before: str, after: str, expected: str
+) -> None:
+    """RFC 3207 4.2: what was heard before STARTTLS is forgotten."""
+    greeted = []
+
+    def answer(verb: str, argument: str) -> bytes | None:
+        if verb != "EHLO":
+            return None
+        greeted.append(argument)
+        if len(greeted) == 1:
+            return f"250-sandbox\r\n250-{before}\r\n250 STARTTLS\r\n".encode()
+        return None
+
+    server = await serve(starttls=True, extensions=(after,), answer=answer)
+    session = await SubmissionServer(server.submission).connect()
+    assert phases(await submit(session, mail())) == [expected]
+    await session.quit()
+    assert len(greeted) == 2

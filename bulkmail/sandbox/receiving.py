@@ -1,25 +1,40 @@
-"""The server's side of SMTP (RFC 5321, 2920, 4954), without I/O: bytes in, bytes out.
+"""The server's side of SMTP (RFC 5321, 1870, 2920, 4954, 6152, 6531), without I/O: bytes in, bytes
+out.
 
-Honest by default. What it announces is told; `Behaviour.answer` can replace any reply, which is how
-tests make it refuse, lie or hang.
+Honest by default, and strict: what the extensions it announces do not allow, it refuses, so that
+what it keeps was legal to send. What it announces is told; `Behaviour.answer` can replace any
+reply, which is how tests make it refuse, lie or hang.
 """
 
 import base64
 import binascii
+import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
-_PATH = re.compile(r"(?:FROM|TO):\s*<([^<>]*)>(?:\s+(.*))?", re.IGNORECASE)
+_PATH = re.compile(r"(?:FROM|TO):\s*<([^<>\s\x00-\x1f\x7f\ufffd]*)>(?:\s+(.*))?", re.IGNORECASE)
+_PARAMETERS = {
+    "SIZE": ("SIZE", re.compile(r"[0-9]{1,20}")),
+    "BODY": ("8BITMIME", re.compile(r"7BIT|8BITMIME", re.IGNORECASE)),
+    "SMTPUTF8": ("SMTPUTF8", re.compile(r"")),
+}
+"""Of MAIL: the extension that each belongs to, and what it may be set to."""
+
+_SIZE = re.compile(r"SIZE ([0-9]{1,20})", re.IGNORECASE)
 _MAX_LINE = 4096
+_MAX_CONTENT_LINE = 998
+_TOO_BIG = b"552 5.3.4 message too big\r\n"
+_NOT_ASCII = b"553 5.6.7 addresses outside ASCII need SMTPUTF8\r\n"
 
 
 @dataclass(slots=True)
 class Received:
-    """A message as it came: dots unstuffed, lines in CRLF."""
+    """A message as it came: dots unstuffed, lines in CRLF. `parameters` are those of MAIL."""
 
     reverse_path: str
     forward_paths: list[str]
+    parameters: dict[str, str] = field(default_factory=dict)
     content: bytes = b""
 
 
@@ -38,11 +53,28 @@ class Behaviour:
     every reply, `CONNECT` and the final dot `.` included; bytes replace the reply, None leaves it.
     """
 
-    extensions: tuple[str, ...] = ("PIPELINING", "SIZE 26214400", "8BITMIME", "ENHANCEDSTATUSCODES")
+    extensions: tuple[str, ...] = (
+        "PIPELINING",
+        "SIZE 26214400",
+        "8BITMIME",
+        "SMTPUTF8",
+        "ENHANCEDSTATUSCODES",
+    )
     login_required: bool = True
     login: tuple[str, str] | None = None
     starttls: bool = False
     answer: Callable[[str, str], bytes | None] = field(default=lambda verb, argument: None)
+
+    def announces(self, keyword: str) -> bool:
+        return any(line.split(" ")[0].upper() == keyword for line in self.extensions)
+
+    @property
+    def max_bytes(self) -> float:
+        """The number of SIZE; infinite where none is announced (RFC 1870 4)."""
+        for line in self.extensions:
+            if number := _SIZE.fullmatch(line):
+                return int(number[1]) or math.inf
+        return math.inf
 
 
 class Receiver:
@@ -104,9 +136,11 @@ class Receiver:
             return reply
         if verb == "DATA":
             self._in_data = replaced.startswith(b"354")
-        elif verb == "MAIL" and not replaced.startswith(b"2"):
+        elif replaced.startswith(b"2") or not reply.startswith(b"2"):
+            pass
+        elif verb == "MAIL":
             self._message = None
-        elif verb == "RCPT" and not replaced.startswith(b"2") and self._message:
+        elif verb == "RCPT" and self._message:
             self._message.forward_paths.pop()
         return replaced
 
@@ -163,8 +197,29 @@ class Receiver:
             return b"503 5.5.1 nested MAIL\r\n"
         if match is None:
             return b"501 5.5.4 MAIL FROM:<address>\r\n"
-        self._message = Received(match.group(1), [])
+        parameters = self._parameters(match.group(2) or "")
+        if parameters is None:
+            return b"555 5.5.4 parameter not recognized\r\n"
+        if int(parameters.get("SIZE", 0)) > self._behaviour.max_bytes:
+            return _TOO_BIG
+        if not match.group(1).isascii() and "SMTPUTF8" not in parameters:
+            return _NOT_ASCII
+        self._message = Received(match.group(1), [], parameters)
         return b"250 2.1.0 ok\r\n"
+
+    def _parameters(self, text: str) -> dict[str, str] | None:
+        """RFC 5321 4.1.1.11. None if one is unknown, said twice, or of what is not announced."""
+        parameters: dict[str, str] = {}
+        for word in text.split():
+            name, _, value = word.partition("=")
+            name = name.upper()
+            if name not in _PARAMETERS or name in parameters:
+                return None
+            extension, values = _PARAMETERS[name]
+            if not (values.fullmatch(value) and self._behaviour.announces(extension)):
+                return None
+            parameters[name] = value
+        return parameters
 
     def _rcpt(self, argument: str) -> bytes:
         match = _PATH.fullmatch(argument)
@@ -172,6 +227,10 @@ class Receiver:
             return b"503 5.5.1 MAIL first\r\n"
         if match is None:
             return b"501 5.1.3 RCPT TO:<address>\r\n"
+        if match.group(2):
+            return b"555 5.5.4 parameter not recognized\r\n"
+        if not match.group(1).isascii() and "SMTPUTF8" not in self._message.parameters:
+            return _NOT_ASCII
         self._message.forward_paths.append(match.group(1))
         return b"250 2.1.5 ok\r\n"
 
@@ -194,11 +253,23 @@ class Receiver:
         received, self._message = self._message or Received("", []), None
         received.content = unstuffed(content)
         replaced = self._behaviour.answer(".", " ".join(received.forward_paths))
-        if replaced is not None and not replaced.startswith(b"2"):
-            return replaced
-        if received.forward_paths:
+        reply = self._verdict(received) if replaced is None else replaced
+        if received.forward_paths and reply.startswith(b"2"):
             self._deliver(received)
-        return replaced or b"250 2.0.0 kept\r\n"
+        return reply
+
+    def _verdict(self, received: Received) -> bytes:
+        """RFC 5321 4.5.3.1.6 and 2.3.8, RFC 1870 6.3, RFC 6152 3."""
+        content = received.content
+        if len(content) > self._behaviour.max_bytes:
+            return _TOO_BIG
+        if max(map(len, content.split(b"\r\n"))) > _MAX_CONTENT_LINE:
+            return b"550 5.6.0 a line is longer than 998 octets\r\n"
+        if not content.count(b"\r") == content.count(b"\n") == content.count(b"\r\n"):
+            return b"550 5.6.0 a line does not end in CRLF\r\n"
+        if not content.isascii() and received.parameters.get("BODY", "").upper() != "8BITMIME":
+            return b"550 5.6.0 8-bit content without BODY=8BITMIME\r\n"
+        return b"250 2.0.0 kept\r\n"
 
     def _rset(self, argument: str) -> bytes:
         self._message = None

@@ -10,10 +10,13 @@ With PIPELINING (RFC 2920) MAIL, RCPT and DATA leave in one write, and join the 
 content before them when the next mail object is there by then. DATA ends its group: content waits
 for its 354. After a refusal DATA waits for the reply to RCPT until the next acceptance, because
 servers count errors and hang up.
+
+What the server announced that it does not take is settled without a word of it being said.
 """
 
 from collections import deque
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from enum import Enum, auto
 
 from bulkmail.model import MailObject, Outcome, Phase, Reply
@@ -24,6 +27,40 @@ MAX_JOINED_BYTES = 65536
 content leaves in pieces of this size, so that the dot is handed out only after the rest went."""
 
 FINAL_DOT = b".\r\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Announced:
+    """The extensions that the server has, from its last EHLO reply; nothing, by default.
+
+    `size` is SIZE (RFC 1870), `max_bytes` its number, or None where there is no fixed limit.
+    `smtputf8` (RFC 6531) and `eightbitmime` (RFC 6152) only count together: RFC 6531 3.1 asks
+    for both.
+    """
+
+    pipelining: bool = False
+    size: bool = False
+    max_bytes: int | None = None
+    smtputf8: bool = False
+    eightbitmime: bool = False
+
+    def against(self, mail: MailObject) -> Outcome | None:
+        """Why `mail` need not be offered to this server, or None."""
+        if mail.needs_smtputf8 and not (self.smtputf8 and self.eightbitmime):
+            # If only the reverse-path is, then all messages are concerned and no recipient.
+            theirs = not mail.envelope.forward_path.isascii()
+            cause = "the server does not take addresses outside ASCII (SMTPUTF8)"
+            return Outcome(Phase.UNADDRESSABLE if theirs else Phase.UNSENDABLE, None, cause)
+        if self.max_bytes is not None and mail.size_bytes > self.max_bytes:
+            has, takes = _sizes(mail.size_bytes, self.max_bytes)
+            cause = f"the message has {has}; the server takes {takes} at most (SIZE)"
+            return Outcome(Phase.UNSENDABLE, None, cause)
+        return None
+
+    def parameters(self, mail: MailObject) -> str:
+        """What MAIL says of `mail` after its path (RFC 5321 4.1.1.11), with a space before each."""
+        size = f" SIZE={mail.size_bytes}" if self.size else ""
+        return f"{size} BODY=8BITMIME SMTPUTF8" if mail.needs_smtputf8 else size
 
 
 class _Step(Enum):
@@ -67,11 +104,10 @@ class Conversation:
     which the transport is to be aborted.
     """
 
-    def __init__(self, *, pipelining: bool, size: bool = False) -> None:
+    def __init__(self, announced: Announced) -> None:
         self.ended: str | None = None
-        self._pipelining = pipelining
-        self._size = size
-        self._window = 2 if pipelining else 1
+        self._announced = announced
+        self._window = 2 if announced.pipelining else 1
         self._reader = ReplyReader()
         self._transactions: deque[_Transaction] = deque()
         self._asked: deque[tuple[_Step, _Transaction | None]] = deque()
@@ -104,8 +140,14 @@ class Conversation:
         return (self._outbox[0], Phase.CONTENT) if self._outbox else None
 
     def offer(self, mail: MailObject) -> None:
-        """Takes a mail object. Its final dot may leave at any moment from now on."""
+        """Takes a mail object. Its final dot may leave at any moment from now on.
+
+        One that the server announced not to take is settled at once, and takes no room.
+        """
         assert self.room > 0
+        if (outcome := self._announced.against(mail)) is not None:
+            self._settled.append((mail, outcome))
+            return
         self._transactions.append(_Transaction(mail))
         self._go_on()
 
@@ -191,7 +233,7 @@ class Conversation:
         asks: list[tuple[_Step, _Transaction | None]] = []
         while transaction.script:
             step = transaction.script[0]
-            alone = not self._pipelining or (step is _Step.DATA and self._careful)
+            alone = not self._announced.pipelining or (step is _Step.DATA and self._careful)
             if alone and (asks or self._asked or self._outbox):
                 break
             transaction.script.popleft()
@@ -201,10 +243,10 @@ class Conversation:
 
     def _command(self, step: _Step, mail: MailObject) -> bytes:
         if step is _Step.MAIL:
-            size = f" SIZE={mail.size_bytes}" if self._size else ""
-            return f"MAIL FROM:<{mail.envelope.reverse_path}>{size}\r\n".encode("ascii")
+            parameters = self._announced.parameters(mail)
+            return f"MAIL FROM:<{mail.envelope.reverse_path}>{parameters}\r\n".encode()
         if step is _Step.RCPT:
-            return f"RCPT TO:<{mail.envelope.forward_path}>\r\n".encode("ascii")
+            return f"RCPT TO:<{mail.envelope.forward_path}>\r\n".encode()
         return f"{step.name}\r\n".encode("ascii")
 
     def _say_content(self, transaction: _Transaction) -> None:
@@ -325,6 +367,14 @@ def stuffed(piece: bytes) -> bytes:
     if b"\n." in piece:
         piece = piece.replace(b"\n.", b"\n..")
     return b"." + piece if piece.startswith(b".") else piece
+
+
+def _sizes(*numbers_of_bytes: int) -> list[str]:
+    """In megabytes, or exactly where these would not tell them apart."""
+    texts = [f"{number / 1e6:.1f} MB" for number in numbers_of_bytes]
+    if len(set(texts)) == len(texts) and min(numbers_of_bytes) >= 1e6:
+        return texts
+    return [f"{number:,} bytes" for number in numbers_of_bytes]
 
 
 def _portions(pieces: list[bytes]) -> Iterator[bytes]:

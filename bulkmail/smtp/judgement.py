@@ -30,6 +30,9 @@ def _row(phases: frozenset[Phase] | Phase, says: str, concern: Concern, state: S
 
 
 _UNANSWERED = {
+    # Not said at all, since the server announced what its reply would be.
+    Phase.UNSENDABLE: Verdict(Concern.MESSAGE, State.FAILED),
+    Phase.UNADDRESSABLE: Verdict(Concern.RECIPIENT, State.FAILED),
     **dict.fromkeys(ENVELOPE, Verdict(Concern.SESSION, State.PENDING)),
     Phase.DATA: Verdict(Concern.RECIPIENT, State.DEFERRED),
     Phase.CONTENT: Verdict(Concern.RECIPIENT, State.DEFERRED),
@@ -60,6 +63,9 @@ _REPLIES = (
     _row(Phase.RCPT, r"501", Concern.RECIPIENT, State.FAILED),
     _row(ANY, r"[23]|50[0-4]", Concern.SESSION, State.PENDING),
     _row(Phase.MAIL, r"4", Concern.SESSION, State.PENDING),
+    # SIZE= (RFC 1870 6.1) and SMTPUTF8 (RFC 6531 3.5) tell MAIL of one message, not of the sender.
+    _row(Phase.MAIL, r"552 (5\.3\.4 |.*\bsize\b)", Concern.MESSAGE, State.FAILED),
+    _row(Phase.MAIL, r"55[03] 5\.6\.7 ", Concern.RECIPIENT, State.FAILED),
     _row(Phase.MAIL, r"5", Concern.RUN, State.PENDING),
     _row(ANY, r"4", Concern.RECIPIENT, State.DEFERRED),
     # Gmail's receiving limit of a busy mailbox comes with a 5xx.

@@ -6,8 +6,10 @@ would not. The login is tried once, with one mechanism, and never in clear.
 """
 
 import asyncio
+import re
 import socket
 import ssl
+from collections.abc import Mapping
 from ipaddress import ip_address
 
 import aiosmtplib
@@ -20,7 +22,7 @@ from bulkmail.errors import (
     ServerUnreachableError,
 )
 from bulkmail.model import Security, Submission
-from bulkmail.smtp.conversation import Conversation
+from bulkmail.smtp.conversation import Announced, Conversation
 from bulkmail.smtp.reply import printable
 from bulkmail.transport.session import Session, Timeouts
 
@@ -65,10 +67,7 @@ class SubmissionServer:
             raise
         transport = client.transport
         assert isinstance(transport, asyncio.Transport)
-        conversation = Conversation(
-            pipelining=client.supports_extension("pipelining"),
-            size=client.supports_extension("size"),
-        )
+        conversation = Conversation(announced(client.esmtp_extensions))
         return Session(transport, conversation, self._timeouts)
 
     async def _prepare(self, client: aiosmtplib.SMTP) -> None:
@@ -148,6 +147,21 @@ class SubmissionServer:
                 message = f"{self._submission.ca_file} (smtp.ca_file): {error}"
                 raise MissingFileError(message) from None
         return self._tls_context
+
+
+def announced(extensions: Mapping[str, str]) -> Announced:
+    """What the EHLO reply says: keywords in lower case, each with the text after it.
+
+    SIZE without a number, with 0 or with anything else (RFC 1870 4) sets no limit.
+    """
+    number = re.match(r"[0-9]{1,20}(?=\s|$)", extensions.get("size", "").strip())
+    return Announced(
+        pipelining="pipelining" in extensions,
+        size="size" in extensions,
+        max_bytes=(int(number[0]) or None) if number else None,
+        smtputf8="smtputf8" in extensions,
+        eightbitmime="8bitmime" in extensions,
+    )
 
 
 def _address_literal(client: aiosmtplib.SMTP) -> str:
