@@ -3,6 +3,7 @@
 import email
 import email.policy
 import re
+from dataclasses import replace
 from email.header import decode_header, make_header
 from email.headerregistry import Address
 from email.message import EmailMessage
@@ -12,7 +13,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bulkmail.compose.message import Attachment, Composer, Design, Mailbox
+from bulkmail.compose.message import (
+    Composer,
+    Design,
+    FileFaultError,
+    Mailbox,
+    PersonalFile,
+    Source,
+)
+from bulkmail.compose.skeleton import Attachment
 from bulkmail.compose.templates import RenderError
 from bulkmail.model import MailObject, Recipient
 
@@ -29,12 +38,10 @@ def design(**changes: object) -> Design:
         "author": Mailbox("멋쟁이사자처럼 소식", "news@likelion.example"),
         "reply_to": Mailbox("", "editors@likelion.example"),
         "return_path": "bounces@likelion.example",
-        "subject": "{{ subject }}",
-        "subject_place": "july.yaml:3",
+        "subject": Source("{{ subject }}", "july.yaml:3"),
         "html": None,
         "text": "letter.txt",
         "variables": {},
-        "attachments": (),
     }
     return Design(**{**values, **changes})  # type: ignore[arg-type]
 
@@ -42,8 +49,18 @@ def design(**changes: object) -> Design:
 def composer(templates: dict[str, str] | None = None, **changes: object) -> Composer:
     sources = templates or {"letter.txt": "{{ body }}", "letter.html": "<p>{{ body }}</p>"}
     return Composer(
-        design(**changes), lambda name: (sources[name], name) if name in sources else None, SEED
+        design(**changes),
+        lambda name: (sources[name], name) if name in sources else None,
+        SEED,
+        open_file,
     )
+
+
+def open_file(file: PersonalFile, path: str, name: str | None) -> Attachment:
+    """Files that are named by their content; `missing` is not there."""
+    if "missing" in path:
+        raise FileFaultError(f"{path}: No such file or directory")
+    return Attachment(name or path.rpartition("/")[2], "application/pdf", path.encode())
 
 
 def recipient(**fields: str) -> Recipient:
@@ -209,7 +226,7 @@ def test_a_template_error_tells_its_line(templates: dict[str, str], place: str, 
 
 def test_an_error_in_the_subject_tells_the_campaign_file() -> None:
     with pytest.raises(RenderError, match=r"july\.yaml:3: 'nmae' is undefined"):
-        composer(subject="Dear {{ nmae }}").compose(recipient(), AT)
+        composer(subject=Source("Dear {{ nmae }}", "july.yaml:3")).compose(recipient(), AT)
 
 
 def test_columns_that_are_no_identifiers() -> None:
@@ -222,3 +239,213 @@ def test_one_recipient_cannot_change_the_next() -> None:
     templates = {"letter.txt": "{% set _ = dates.append('x') %}"}
     with pytest.raises(RenderError, match="unsafe"):
         composer(templates, variables={"dates": []}).compose(recipient(), AT)
+
+
+# -- what else stands in a header ------------------------------------------------------------------
+
+
+@given(value=TEXT)
+def test_any_value_of_another_header_arrives_intact(value: str) -> None:
+    """Runs of spaces in plain ASCII may become one: folding is at spaces."""
+    fields = {"X-Note": Source("{{ note }}", "july.yaml:5")}
+    try:
+        mail = composer(headers=fields).compose(recipient(note=value), AT)
+    except RenderError as error:
+        assert "a word of more than" in str(error)
+        return
+    check_legal(mail)
+    told = parsed(mail)["X-Note"]
+    if value.isascii():
+        assert told.split() == value.split()
+    else:
+        assert told == value
+
+
+def test_a_long_token_is_not_encoded() -> None:
+    """Programs that read such fields do not decode RFC 2047."""
+    tags = ", ".join(f"tag{number}=value{number}" for number in range(20))
+    fields = {"X-SES-MESSAGE-TAGS": Source(tags, "a:1"), "X-Key": Source("k" * 300, "a:2")}
+    mail = composer(headers=fields).compose(recipient(), AT)
+    check_legal(mail)
+    assert b"=?" not in octets(mail).partition(b"X-SES")[2].partition(b"MIME-Version")[0]
+    assert parsed(mail)["X-SES-MESSAGE-TAGS"] == tags
+    assert parsed(mail)["X-Key"] == "k" * 300
+
+
+@pytest.mark.parametrize(
+    ("value", "what"),
+    [
+        ("a\nBcc: x@example.com", "a line break"),
+        ("a\x1b", "control"),
+        ("k" * 999, "a word of more"),
+    ],
+)
+def test_no_value_breaks_out_of_another_header(value: str, what: str) -> None:
+    fields = {"X-Note": Source("{{ note }}", "july.yaml:5")}
+    with pytest.raises(RenderError, match=what) as caught:
+        composer(headers=fields).compose(recipient(note=value), AT)
+    assert caught.value.place == "july.yaml:5"
+
+
+LEAVE = Source("https://likelion.example/leave?m={{ id | urlencode }}", "july.yaml:7")
+
+
+@given(id_=TEXT.filter(lambda text: len(text) < 70))
+def test_list_headers_are_never_encoded(id_: str) -> None:
+    """RFC 2369 and 8058: mail readers look for `<https:` in the bytes, in any length."""
+    mail = composer(
+        list_id=Mailbox("", "news.likelion.example"),
+        unsubscribe_url=LEAVE,
+        unsubscribe_mailto="leave@likelion.example",
+    ).compose(recipient(id=id_), AT)
+    check_legal(mail)
+    head = octets(mail).partition(b"\r\n\r\n")[0]
+    assert re.search(
+        rb"^List-Unsubscribe: <https://likelion\.example/leave\?m=[!-~]*>,\r\n"
+        rb" <mailto:leave@likelion\.example>\r$",
+        head,
+        re.MULTILINE,
+    )
+    assert b"List-ID: <news.likelion.example>\r\n" in head
+
+
+def test_a_list_id_may_have_a_phrase() -> None:
+    """RFC 2919 3."""
+    mail = composer(list_id=Mailbox("소식", "news.likelion.example")).compose(recipient(), AT)
+    assert parsed(mail)["List-ID"] == "소식 <news.likelion.example>"
+
+
+@pytest.mark.parametrize("id_", ["a b", "a>", "김", "a\nb", "x" * 900])
+def test_what_is_no_address_is_not_offered_for_leaving(id_: str) -> None:
+    url = Source("https://likelion.example/{{ id }}", "july.yaml:7")
+    with pytest.raises(RenderError, match="urlencode") as caught:
+        composer(unsubscribe_url=url).compose(recipient(id=id_), AT)
+    assert caught.value.place == "july.yaml:7"
+
+
+# -- other parts -----------------------------------------------------------------------------------
+
+LOGO = Attachment("logo.png", "image/png", b"\x89PNG logo")
+FILES = (
+    Attachment("a.pdf", "application/pdf", b"%PDF a"),
+    PersonalFile(Source("invoices/{{ id }}.pdf", "july.yaml:9"), None),
+    Attachment("b.pdf", "application/pdf", b"%PDF b"),
+    PersonalFile(Source("{{ id }}.pdf", "j:10"), Source("{{ name }}.pdf", "j:10")),
+)
+
+
+def structure(message: EmailMessage) -> object:
+    if message.is_multipart():
+        return [message.get_content_subtype(), *map(structure, message.iter_parts())]
+    return message.get_content_type()
+
+
+@pytest.mark.parametrize("text", ["letter.txt", None])
+@pytest.mark.parametrize("html", ["letter.html", None])
+@pytest.mark.parametrize("images", [{}, {"logo": LOGO}])
+@pytest.mark.parametrize("attachments", [(), FILES])
+def test_parts_are_nested_as_they_must_be(
+    text: str | None, html: str | None, images: dict[str, Attachment], attachments: object
+) -> None:
+    """RFC 2046 5.1.3 mixed, 5.1.4 alternative, RFC 2387 related; only what is needed."""
+    if html is None and (text is None or images):
+        return
+    changes = {"text": text, "html": html, "images": images, "attachments": attachments}
+    mail = composer(**changes).compose(recipient(id="7"), AT)
+    check_legal(mail)
+    expected: object = "text/plain"
+    if html:
+        shown = ["related", "text/html", "image/png"] if images else "text/html"
+        expected = ["alternative", "text/plain", shown]
+    if attachments:
+        expected = ["mixed", expected, *["application/pdf"] * 4]
+    assert structure(parsed(mail)) == expected
+
+
+def test_images_are_found_by_their_content_id() -> None:
+    """RFC 2392: `cid:` and the Content-ID of the part are one; the id is a msg-id (RFC 2045 7)."""
+    source = """<img src="cid:logo"><p style="background:url(cid:logo)">cid:logo {{ body }}</p>
+    <img src='cid:logo2'>"""
+    images = {"logo": LOGO, "logo2": Attachment("2.gif", "image/gif", b"GIF89a")}
+    mail = composer({"letter.html": source}, text=None, html="letter.html", images=images)
+    message = parsed(mail.compose(recipient(body='"cid:logo"'), AT))
+    _, related = message.iter_parts()
+    html, first, second = related.iter_parts()
+    assert related["Content-Type"].params["type"] == "text/html"
+    assert first["Content-Disposition"] == 'inline; filename="logo.png"'
+    shown = re.findall(r"""(?:src=["']|url\()cid:([^"')]+)""", html.get_content())
+    ids = [part["Content-ID"].strip("<>") for part in (first, second)]
+    assert shown == [ids[0], ids[0], ids[1]]
+    assert all(re.fullmatch(r"[a-z0-9]+@[0-9a-f]+", id_) for id_ in ids)
+    assert "cid:logo &#34;cid:logo&#34;</p>" in html.get_content(), "words stay words"
+
+
+def test_each_gets_the_files_of_their_own_in_their_place() -> None:
+    mail = composer(attachments=FILES).compose(recipient(id="7", name="김연주"), AT)
+    files = [(p.get_filename(), p.get_content()) for p in parsed(mail).iter_attachments()]
+    assert files == [
+        ("a.pdf", b"%PDF a"),
+        ("7.pdf", b"invoices/7.pdf"),
+        ("b.pdf", b"%PDF b"),
+        ("김연주.pdf", b"7.pdf"),
+    ]
+
+
+def test_a_file_that_is_not_there_is_told_with_its_place() -> None:
+    with pytest.raises(RenderError, match=r"july\.yaml:9: invoices/missing\.pdf: No such file"):
+        composer(attachments=FILES).compose(recipient(id="missing"), AT)
+
+
+def test_files_that_changed_since_they_were_checked_are_not_sent() -> None:
+    maker = composer(attachments=FILES)
+    checked = replace(recipient(id="7"), files_digest=maker.files_digest(recipient(id="7")))
+    assert maker.compose(checked, AT) == maker.compose(recipient(id="7"), AT)
+    with pytest.raises(RenderError, match="changed since it was checked"):
+        maker.compose(replace(checked, fields={**checked.fields, "id": "8"}), AT)
+
+
+def test_the_text_is_made_from_the_html_where_none_is_given() -> None:
+    html = "<h1>안녕하세요 {{ name }}</h1><p>읽어 <a href='https://a.example/x'>주세요</a></p>"
+    mail = composer({"letter.html": html}, text=None, html="letter.html")
+    plain, _ = parsed(mail.compose(recipient(name="<김>"), AT)).iter_parts()
+    assert "안녕하세요 <김>" in plain.get_content()
+    assert "주세요 (https://a.example/x)" in plain.get_content()
+
+
+def test_a_test_message_has_the_data_of_one_and_goes_to_another() -> None:
+    mail = composer({"letter.txt": "for {{ email }}"}).compose(recipient(), AT, "me@example.org")
+    message = parsed(mail)
+    assert mail.envelope.forward_path == "me@example.org"
+    assert message["To"] == "Kim <me@example.org>"
+    assert message.get_content() == "for kim@example.com\r\n"
+
+
+def test_addresses_outside_ascii() -> None:
+    """A domain goes as A-labels (RFC 5890); only a local part needs UTF-8 in To (RFC 6532)."""
+    idn = replace(recipient(), address="kim@예시.example")
+    mail = composer().compose(idn, AT)
+    check_legal(mail)
+    assert mail.envelope.forward_path == "kim@xn--vv4b11d.example"
+    assert parsed(mail)["To"].addresses[0].addr_spec == "kim@xn--vv4b11d.example"
+    local = composer().compose(replace(recipient(), address="김@example.com"), AT)
+    assert "To: Kim <김@example.com>\r\n".encode() in octets(local)
+    assert octets(local).replace("김".encode(), b"").isascii()
+
+
+def test_the_oracle_agrees() -> None:
+    """The standard library builds the same message part by part; both parse to the same."""
+    mail = composer(html="letter.html", attachments=FILES[:1]).compose(recipient(body="본문"), AT)
+    oracle = EmailMessage(policy=email.policy.SMTP)
+    oracle.set_content("본문\n")
+    oracle.add_alternative("<p>본문</p>\n", subtype="html")
+    oracle.add_attachment(b"%PDF a", maintype="application", subtype="pdf", filename="a.pdf")
+    theirs = email.message_from_bytes(oracle.as_bytes(), policy=email.policy.default)
+    ours = parsed(mail)
+    assert structure(ours) == structure(theirs)
+    pairs = list(zip(ours.walk(), theirs.walk(), strict=True))
+    for mine, other in pairs:
+        assert mine.get_filename() == other.get_filename()
+        assert mine.get_content_disposition() == other.get_content_disposition()
+        if not mine.is_multipart():
+            text = other.get_payload(decode=True).replace(b"\r\n", b"\n")
+            assert mine.get_payload(decode=True).replace(b"\r\n", b"\n") == text

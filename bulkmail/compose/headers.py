@@ -11,6 +11,8 @@ from email.utils import format_datetime
 from functools import lru_cache
 
 LINE_LENGTH = 76
+MAX_LINE_LENGTH = 998
+"""RFC 5322 2.1.1: what no line may pass, where `LINE_LENGTH` is what it should not."""
 _ENCODED_WORD_FRAME = len("=?utf-8?b??=")
 _FORBIDDEN = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 _PLAIN = re.compile(r"[ -~]*")
@@ -26,14 +28,43 @@ def header(name: str, text: str) -> bytes:
     return f"{name}: {unstructured(text, len(name) + 2)}\r\n".encode("ascii")
 
 
+def token_header(name: str, text: str) -> bytes:
+    """The field `name: text` for text that programs read: never encoded if it is plain ASCII.
+
+    It is folded at its spaces; a word that is longer than a line stays whole, since readers of
+    such fields do not decode RFC 2047. Other text becomes encoded words.
+    """
+    check_header_text(text)
+    if not _PLAIN.fullmatch(text):
+        return header(name, text)
+    lines = [f"{name}:"]
+    for word in text.split():
+        if len(lines[-1]) + 1 + len(word) > LINE_LENGTH and lines[-1].strip() != f"{name}:":
+            lines.append("")
+        lines[-1] += f" {word}"
+    if max(map(len, lines)) > MAX_LINE_LENGTH:
+        raise UnsafeHeaderError(f"a word of more than {MAX_LINE_LENGTH} characters, {text[:40]!r}…")
+    return ("\r\n".join(lines) + "\r\n").encode("ascii")
+
+
 def mailbox_header(name: str, display_name: str, address: str) -> bytes:
-    """The field `name: display_name <address>` (RFC 5322 3.4), with its CRLF."""
+    """The field `name: display_name <address>` (RFC 5322 3.4), with its CRLF.
+
+    Only an address outside ASCII makes it UTF-8 (RFC 6532 3.2).
+    """
     if not display_name:
-        return f"{name}: {address}\r\n".encode("ascii")
+        return f"{name}: {address}\r\n".encode()
     phrase = _phrase(display_name, len(name) + 2)
     last_line = phrase.rpartition("\r\n")[2] if "\r\n" in phrase else f"{name}: {phrase}"
     space = " " if len(last_line) + len(address) + 3 <= LINE_LENGTH else "\r\n "
-    return f"{name}: {phrase}{space}<{address}>\r\n".encode("ascii")
+    return f"{name}: {phrase}{space}<{address}>\r\n".encode()
+
+
+def list_id_header(phrase: str, list_id: str) -> bytes:
+    """The field `List-ID` (RFC 2919 3), with its CRLF."""
+    if phrase:
+        return mailbox_header("List-ID", phrase, list_id)
+    return f"List-ID: <{list_id}>\r\n".encode("ascii")
 
 
 def unstructured(text: str, used: int) -> str:

@@ -1,31 +1,31 @@
-"""Recipients into mail objects, by splicing what is personal into what is shared.
+"""Recipients into mail objects, by rendering what is personal into what is shared.
 
-The standard library's `email` builds and flattens one message with markers where the bodies go;
-that is done once. Then a recipient costs the rendering and encoding of what differs. The result is
-7-bit, with CRLF and no line over 998 octets, for any data.
+The result is 7-bit, with CRLF and no line over 998 octets, for any data; only an address outside
+ASCII puts UTF-8 into a header (RFC 6532), and the envelope of such a message shows it.
 
 The same seed, recipient and date give the same bytes, for ever: the Message-ID is an HMAC of seed
 and address, the boundaries come from the seed.
 """
 
-import binascii
 import hashlib
 import hmac
+import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from email.message import EmailMessage, MIMEPart
-from email.policy import SMTP
+from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from jinja2 import Template
 
-from bulkmail.address import address_key, domain_of
+from bulkmail.address import address_key, domain_of, wire_address
 from bulkmail.compose import headers
+from bulkmail.compose.plain_text import plain_text
+from bulkmail.compose.skeleton import Attachment, Skeleton, digest
 from bulkmail.compose.templates import Load, RenderError, Templates
 from bulkmail.model import Envelope, MailObject, Recipient
 
-BASE64_FROM_NON_ASCII_PART = 1 / 6
-"""A body with more than this part of its octets outside ASCII is shorter in base64."""
+MAX_URI_LENGTH = 900
+_URI = re.compile(r"https?://[!#-;=?-\[\]_a-z~]+", re.IGNORECASE)
+"""RFC 3986 2, without what would end it inside `<…>`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,87 +37,199 @@ class Mailbox:
 
 
 @dataclass(frozen=True, slots=True)
-class Attachment:
-    """A file for every message. `media_type` is `type/subtype`."""
+class Source:
+    """A template that stands in the campaign file, and where: `file:line:column`."""
 
-    name: str
-    media_type: str
-    content: bytes
+    text: str
+    place: str
+
+
+@dataclass(frozen=True, slots=True)
+class PersonalFile:
+    """An attachment for each person: templates of its path and of the name that readers see."""
+
+    path: Source
+    name: Source | None
 
 
 @dataclass(frozen=True, slots=True)
 class Design:
     """Everything that is the same for all messages of a campaign.
 
-    `subject` is a template's source, `subject_place` where it stands; `html` and `text` are names
-    of templates, at least one of them given.
+    `html` and `text` are names of templates, at least one of them given. `images` go by the name
+    that stands behind `cid:` in the HTML.
     """
 
     campaign: str
     author: Mailbox
     reply_to: Mailbox | None
     return_path: str
-    subject: str
-    subject_place: str
+    subject: Source
     html: str | None
     text: str | None
     variables: Mapping[str, object]
-    attachments: tuple[Attachment, ...]
+    attachments: tuple[Attachment | PersonalFile, ...] = ()
+    images: Mapping[str, Attachment] = field(default_factory=dict)
+    headers: Mapping[str, Source] = field(default_factory=dict)
+    list_id: Mailbox | None = None
+    unsubscribe_mailto: str | None = None
+    unsubscribe_url: Source | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class _Body:
-    template: Template
-    encode: Callable[[bytes], bytes]
+class FileFaultError(ValueError):
+    """A file that is meant for one person cannot be used. `str()` says why."""
+
+
+OpenFile = Callable[[PersonalFile, str, str | None], Attachment]
+"""The file at a rendered path, under a name or its own. Raises FileFaultError."""
+
+_Context = Mapping[str, object]
 
 
 class Composer:
     """Composes the messages of one campaign. Raises RenderError for a template that is wrong."""
 
-    def __init__(self, design: Design, load: Load, seed: bytes) -> None:
+    def __init__(self, design: Design, load: Load, seed: bytes, open_file: OpenFile) -> None:
         self._design = design
         self._seed = seed
+        self._open_file = open_file
         self._templates = Templates(load)
-        self._subject = self._templates.inline(design.subject, design.subject_place)
-        self._bodies, self._pieces = self._skeleton(load)
-        self._message_id_domain = domain_of(design.author.address)
-        self._author = _mailbox_header("From", design.author)
-        if design.reply_to is not None:
-            self._author += _mailbox_header("Reply-To", design.reply_to)
+        self._subject = self._inline(design.subject)
+        self._headers = {name: self._inline(value) for name, value in design.headers.items()}
+        self._url = self._inline(design.unsubscribe_url) if design.unsubscribe_url else None
+        self._html = self._templates.html(design.html) if design.html else None
+        self._text = self._templates.text(design.text) if design.text else None
+        self._files = [
+            (file, self._inline(file.path), self._inline(file.name) if file.name else None)
+            for file in design.attachments
+            if isinstance(file, PersonalFile)
+        ]
+        self._skeleton = Skeleton(
+            self._samples(load),
+            design.images,
+            [file if isinstance(file, Attachment) else None for file in design.attachments],
+            hmac.new(seed, b"boundary", hashlib.sha256).hexdigest()[:24],
+        )
+        self._cids = _cid_pattern(design.images)
+        self._shared_head = self._author_fields()
+        self._domain = domain_of(design.author.address)
 
-    def compose(self, recipient: Recipient, at: float) -> MailObject:
-        """The mail object for `recipient`, dated `at`. Raises RenderError."""
+    def compose(self, recipient: Recipient, at: float, to: str | None = None) -> MailObject:
+        """The mail object for `recipient`, dated `at`, or what `to` gets to see it as a test.
+
+        Raises RenderError, also if files of this person changed since they were checked.
+        """
         context = self._context(recipient)
-        subject = self._templates.render(self._subject, context)
-        message_id = self.message_id(recipient.address)
-        try:
-            head = (
-                self._author
-                + _mailbox_header(
-                    "To", Mailbox(recipient.fields.get("name", ""), recipient.address)
-                )
-                + headers.header("Subject", subject)
-                + headers.date_header(int(at))
-                + f"Message-ID: {message_id}\r\n".encode("ascii")
-            )
-        except headers.UnsafeHeaderError as error:
-            raise RenderError(self._design.subject_place, f"in To or Subject: {error}") from None
-        content = [head + self._pieces[0]]
-        for body, following in zip(self._bodies, self._pieces[1:], strict=True):
-            text = self._templates.render(body.template, context)
-            content.append(body.encode(_canonical(text)))
-            content.append(following)
-        envelope = Envelope(self._design.return_path, recipient.address)
-        return MailObject(envelope, tuple(content), message_id)
+        message_id = self.message_id(to or recipient.address)
+        envelope = Envelope(self._design.return_path, wire_address(to or recipient.address))
+        head = self._head(recipient, envelope.forward_path, context)
+        head += headers.date_header(int(at)) + f"Message-ID: {message_id}\r\n".encode("ascii")
+        files = self._own_files(context)
+        if recipient.files_digest and recipient.files_digest != digest(files):
+            message = f"{', '.join(f.name for f in files)} changed since it was checked; run again"
+            raise RenderError(self._files[0][0].path.place, message)
+        content = self._skeleton.fill(head, self._bodies(context), files)
+        return MailObject(envelope, content, message_id)
 
     def subject(self, recipient: Recipient) -> str:
         """The subject as `recipient` will read it. Raises RenderError."""
         return self._templates.render(self._subject, self._context(recipient))
 
+    def files_digest(self, recipient: Recipient) -> str:
+        """Of the attachments that only `recipient` gets; empty without any. Raises RenderError."""
+        return digest(self._own_files(self._context(recipient))) if self._files else ""
+
     def message_id(self, address: str) -> str:
         """RFC 5322 3.6.4. Opaque: nobody without the seed can tell the address from it."""
         digest = hmac.new(self._seed, address_key(address).encode(), hashlib.sha256)
-        return f"<{digest.hexdigest()[:32]}@{self._message_id_domain}>"
+        return f"<{digest.hexdigest()[:32]}@{self._domain}>"
+
+    # -- header fields ---------------------------------------------------------------------------
+
+    def _author_fields(self) -> bytes:
+        design = self._design
+        fields = _mailbox_header("From", design.author)
+        if design.reply_to is not None:
+            fields += _mailbox_header("Reply-To", design.reply_to)
+        if design.list_id is not None:
+            fields += headers.list_id_header(design.list_id.display_name, design.list_id.address)
+        return fields
+
+    def _head(self, recipient: Recipient, forward_path: str, context: _Context) -> bytes:
+        design, render, place = self._design, self._templates.render, self._design.subject.place
+        try:
+            head = self._shared_head
+            head += headers.mailbox_header("To", recipient.fields.get("name", ""), forward_path)
+            head += headers.header("Subject", render(self._subject, context))
+            for name, template in self._headers.items():
+                place = design.headers[name].place
+                head += headers.token_header(name, render(template, context))
+        except headers.UnsafeHeaderError as error:
+            raise RenderError(place, f"in a header field: {error}") from None
+        return head + self._unsubscribe(context)
+
+    def _unsubscribe(self, context: _Context) -> bytes:
+        """`List-Unsubscribe` (RFC 2369 3.2): one URI a line, never in encoded words."""
+        uris = []
+        source = self._design.unsubscribe_url
+        if self._url is not None and source is not None:
+            uri = self._templates.render(self._url, context)
+            if not _URI.fullmatch(uri) or len(uri) > MAX_URI_LENGTH:
+                message = f"{uri[:80]!r} is no web address; write fields as {{{{ x | urlencode }}}}"
+                raise RenderError(source.place, message)
+            uris.append(f"<{uri}>")
+        if self._design.unsubscribe_mailto is not None:
+            uris.append(f"<mailto:{self._design.unsubscribe_mailto}>")
+        value = ",\r\n ".join(uris)
+        return f"List-Unsubscribe: {value}\r\n".encode("ascii") if uris else b""
+
+    # -- parts -----------------------------------------------------------------------------------
+
+    def _samples(self, load: Load) -> dict[str, str]:
+        """The sources of the bodies, which are in the script that the messages will be in."""
+        html, text = (
+            (load(name) or ("", ""))[0] if name else ""
+            for name in (self._design.html, self._design.text)
+        )
+        samples = {"plain": text if self._text is not None else self._plain_text(html)}
+        return samples | {"html": html} if self._html is not None else samples
+
+    def _bodies(self, context: _Context) -> dict[str, str]:
+        bodies, render = {}, self._templates.render
+        if self._text is not None:
+            bodies["plain"] = render(self._text, context)
+        if self._html is not None:
+            html = render(self._html, context)
+            if self._text is None:
+                bodies["plain"] = self._plain_text(html)
+            bodies["html"] = self._with_content_ids(html)
+        return bodies
+
+    def _plain_text(self, html: str) -> str:
+        try:
+            return plain_text(html)
+        except ValueError as error:
+            raise RenderError(str(self._design.html), str(error)) from None
+
+    def _with_content_ids(self, html: str) -> str:
+        """`cid:logo` as the content-id that the image has (RFC 2392)."""
+        if self._cids is None:
+            return html
+        return self._cids.sub(lambda found: f"cid:{self._skeleton.content_id(found[1])}", html)
+
+    def _own_files(self, context: _Context) -> list[Attachment]:
+        files = []
+        for file, path, name in self._files:
+            shown = self._templates.render(name, context) if name else None
+            try:
+                headers.check_header_text(shown or "")
+                files.append(self._open_file(file, self._templates.render(path, context), shown))
+            except (FileFaultError, headers.UnsafeHeaderError) as error:
+                raise RenderError(file.path.place, str(error)) from None
+        return files
+
+    def _inline(self, source: Source) -> Template:
+        return self._templates.inline(source.text, source.place)
 
     def _context(self, recipient: Recipient) -> dict[str, object]:
         return {
@@ -128,96 +240,13 @@ class Composer:
             "campaign": self._design.campaign,
         }
 
-    def _skeleton(self, load: Load) -> tuple[list[_Body], list[bytes]]:
-        """The personal bodies in order, and the flattened rest, cut where they go."""
-        tag = hmac.new(self._seed, b"boundary", hashlib.sha256).hexdigest()[:24]
-        bodies: list[_Body] = []
-        parts: list[MIMEPart] = []
-        for subtype, name, get in (
-            ("plain", self._design.text, self._templates.text),
-            ("html", self._design.html, self._templates.html),
-        ):
-            if name is not None:
-                template = get(name)
-                found = load(name)
-                base64 = found is not None and _is_shorter_in_base64(found[0])
-                bodies.append(_Body(template, in_base64 if base64 else in_quoted_printable))
-                parts.append(_marked_part(subtype, base64, _marker(tag, len(parts))))
-        message = self._assemble(parts, tag)
-        flat = message.as_bytes(policy=SMTP)
-        pieces = []
-        for index in range(len(parts)):
-            before, _, flat = flat.partition(_marker(tag, index).encode() + b"\r\n")
-            pieces.append(before)
-        return bodies, [*pieces, flat]
 
-    def _assemble(self, parts: list[MIMEPart], tag: str) -> EmailMessage:
-        body = parts[0] if len(parts) == 1 else _multipart("alternative", parts, tag)
-        if self._design.attachments:
-            files = [_attached(attachment) for attachment in self._design.attachments]
-            body = _multipart("mixed", [body, *files], tag)
-        message = EmailMessage(policy=SMTP)
-        message["MIME-Version"] = "1.0"
-        for name, value in body.items():
-            message[name] = value
-        message.set_payload(body.get_payload())
-        return message
-
-
-def in_base64(data: bytes) -> bytes:
-    """RFC 2045 6.8, in CRLF lines of 76."""
-    encoded = binascii.b2a_base64(data, newline=False)
-    lines = [encoded[start : start + 76] for start in range(0, len(encoded), 76)]
-    return b"\r\n".join(lines) + b"\r\n"
-
-
-def in_quoted_printable(data: bytes) -> bytes:
-    """RFC 2045 6.7, for data that ends in CRLF."""
-    return binascii.b2a_qp(data, istext=True)
-
-
-def _canonical(text: str) -> bytes:
-    """UTF-8 with CRLF line ends (RFC 2045 6.7, 6.8 ask for it before encoding), ending in one."""
-    lines = text.replace("\r\n", "\n").replace("\r", "\n").rstrip("\n") + "\n"
-    return lines.replace("\n", "\r\n").encode("utf-8")
-
-
-def _is_shorter_in_base64(source: str) -> bool:
-    octets = source.encode("utf-8")
-    return sum(octet > 127 for octet in octets) > len(octets) * BASE64_FROM_NON_ASCII_PART
-
-
-def _marker(tag: str, index: int) -> str:
-    return f"@@{tag}-{index}@@"
-
-
-def _marked_part(subtype: str, base64: bool, marker: str) -> MIMEPart:
-    part = MIMEPart(policy=SMTP)
-    part["Content-Type"] = f'text/{subtype}; charset="utf-8"'
-    part["Content-Transfer-Encoding"] = "base64" if base64 else "quoted-printable"
-    part.set_payload(marker + "\r\n")
-    return part
-
-
-def _multipart(subtype: str, parts: list[MIMEPart], tag: str) -> MIMEPart:
-    """The boundary holds `=_`, which neither base64 nor quoted-printable can produce."""
-    container = MIMEPart(policy=SMTP)
-    container["Content-Type"] = f'multipart/{subtype}; boundary="=_{subtype}_{tag}"'
-    container.set_payload([*parts])
-    return container
-
-
-def _attached(attachment: Attachment) -> MIMEPart:
-    part = MIMEPart(policy=SMTP)
-    maintype, _, subtype = attachment.media_type.partition("/")
-    part.set_content(
-        attachment.content,
-        maintype=maintype,
-        subtype=subtype,
-        disposition="attachment",
-        filename=attachment.name,
-    )
-    return part
+def _cid_pattern(images: Mapping[str, Attachment]) -> re.Pattern[str] | None:
+    """Finds `cid:logo` where HTML and CSS have addresses, for the names of `images`."""
+    if not images:
+        return None
+    names = "|".join(map(re.escape, sorted(images, key=len, reverse=True)))
+    return re.compile(rf"""(?:(?<==["'])|(?<=url\()|(?<=url\(["']))cid:({names})(?=["')])""")
 
 
 def _mailbox_header(name: str, mailbox: Mailbox) -> bytes:

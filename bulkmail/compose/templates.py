@@ -1,14 +1,25 @@
-"""Jinja2 templates into text: sandboxed, strict about undefined names, escaping in HTML.
+"""Jinja2 templates into text: sandboxed, bounded, strict about undefined names, escaping in HTML.
 
 Sources are handed in by a function, so that what was read once stays for the whole run.
-An error tells the template's file and line.
+An error tells the template's file and line, and the name that was probably meant.
 """
 
+import re
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from difflib import get_close_matches
 
-from jinja2 import FunctionLoader, StrictUndefined, Template, TemplateError, TemplateSyntaxError
-from jinja2.sandbox import ImmutableSandboxedEnvironment
+from jinja2 import (
+    FunctionLoader,
+    StrictUndefined,
+    Template,
+    TemplateNotFound,
+    TemplatesNotFound,
+    TemplateSyntaxError,
+)
+
+from bulkmail.compose.bounds import BoundedEnvironment
 
 Load = Callable[[str], tuple[str, str] | None]
 """Template name to (source, file as shown to a person), or None where there is none."""
@@ -23,26 +34,40 @@ class RenderError(ValueError):
         super().__init__(f"{place}: {message}")
 
 
+class _Unknown(StrictUndefined):
+    """Knows the keys of the mapping in which a name was looked for."""
+
+    __slots__ = ()
+
+    @property
+    def _undefined_message(self) -> str:
+        mapping, name = self._undefined_obj, self._undefined_name
+        if self._undefined_hint or not isinstance(mapping, Mapping) or not isinstance(name, str):
+            return super()._undefined_message
+        return f"{name!r} is undefined{did_you_mean(name, mapping)}"
+
+
 class Templates:
     """The templates of a campaign. `text` and `html` differ in escaping only."""
 
     def __init__(self, load: Load) -> None:
-        self._files: set[str] = set()
+        self._files: dict[str, str] = {}
+        """Of the templates that were loaded, by name."""
         self._text = self._environment(load, autoescape=False)
         self._html = self._environment(load, autoescape=True)
 
-    def _environment(self, load: Load, *, autoescape: bool) -> ImmutableSandboxedEnvironment:
+    def _environment(self, load: Load, *, autoescape: bool) -> BoundedEnvironment:
         def source(name: str) -> tuple[str, str, Callable[[], bool]] | None:
             found = load(name)
             if found is None:
                 return None
             text, file = found
-            self._files.add(file)
+            self._files[name] = file
             return text, file, lambda: True
 
-        return ImmutableSandboxedEnvironment(
+        return BoundedEnvironment(
             loader=FunctionLoader(source),
-            undefined=StrictUndefined,
+            undefined=_Unknown,
             autoescape=autoescape,
             auto_reload=False,
         )
@@ -59,32 +84,87 @@ class Templates:
         """A text template that stands in the campaign file at `place`. Raises RenderError."""
         try:
             template = self._text.from_string(source)
-        except TemplateSyntaxError as error:
-            raise RenderError(place, error.message or "wrong syntax") from None
+        except Exception as error:  # Python's own compiler can give up, too
+            raise RenderError(place, self._message(error, ())) from None
         template.filename = place
         return template
 
-    def _get(self, environment: ImmutableSandboxedEnvironment, name: str) -> Template:
+    def _get(self, environment: BoundedEnvironment, name: str) -> Template:
         try:
             return environment.get_template(name)
-        except TemplateSyntaxError as error:
-            place = f"{error.filename or name}:{error.lineno}"
-            raise RenderError(place, error.message or "wrong syntax") from None
-        except TemplateError as error:
+        except TemplateNotFound as error:
             raise RenderError(name, f"no such template: {error}") from None
+        except Exception as error:  # Python's own compiler can give up, too
+            place = self._place(error) or self._files.get(name, name)
+            raise RenderError(place, self._message(error, ())) from None
 
     def render(self, template: Template, context: Mapping[str, object]) -> str:
         """Raises RenderError with the innermost template line for whatever goes wrong inside."""
         try:
-            return template.render(context)
+            text = template.render(context)
         except Exception as error:  # whatever a template can raise is the template's error
             place = self._place(error) or template.filename or "template"
-            raise RenderError(place, str(error) or type(error).__name__) from None
+            raise RenderError(place, self._message(error, context)) from None
+        fault = _character_fault(text)
+        if fault is not None:
+            raise RenderError(template.filename or "template", fault)
+        return text
 
     def _place(self, error: Exception) -> str | None:
         if isinstance(error, TemplateSyntaxError):
             return f"{error.filename or error.name}:{error.lineno}"
+        files = self._files.values()
         for frame, line in reversed(list(traceback.walk_tb(error.__traceback__))):
-            if frame.f_code.co_filename in self._files:
+            if frame.f_code.co_filename in files:
                 return f"{frame.f_code.co_filename}:{line}"
         return None
+
+    def _message(self, error: Exception, names: Iterable[str]) -> str:
+        """What `error` says, in words; `names` are those that the template could have meant."""
+        match error:
+            case TemplateNotFound(name=str(name)) if not isinstance(error, TemplatesNotFound):
+                return f"no template {name!r}{did_you_mean(name, self._files)}"
+            case TemplateSyntaxError():
+                message = error.message or "wrong syntax"
+            case RecursionError() | SyntaxError() | MemoryError():  # of Python's compiler, too
+                message = (
+                    "templates, blocks or brackets are in one another without end, or too deep"
+                )
+            case UnicodeEncodeError():
+                return _character_fault(error.object) or str(error)
+            case _:
+                message = str(error) or type(error).__name__
+        for pattern, candidates in (
+            (r"'(.+)' is undefined", names),
+            (r"No filter named '(.+?)'.*", filter(str.isidentifier, self._text.filters)),
+            (r"No test named '(.+?)'.*", self._text.tests),
+        ):
+            found = re.fullmatch(pattern, message)
+            if found:
+                return message.removesuffix(".") + did_you_mean(found[1], candidates)
+        return message
+
+
+def did_you_mean(name: str, candidates: Iterable[str]) -> str:
+    """The end of a sentence about `name`, which is none of the candidates."""
+    close = get_close_matches(name, [c for c in candidates if isinstance(c, str)], 1)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+_UNSENDABLE = re.compile(r"[\0\ud800-\udfff]")
+
+
+def _character_fault(text: str) -> str | None:
+    """Why a rendered text cannot be sent: RFC 3629 3 has no surrogates, RFC 2045 2.7 no NUL."""
+    with suppress(UnicodeEncodeError):
+        if b"\0" not in text.encode():
+            return None
+    found = _UNSENDABLE.search(text)
+    assert found is not None
+    start, end = found.span()
+    near = ascii(text[max(start - 20, 0) : end + 20])
+    if found.group() == "\0":
+        return f"a NUL character cannot be sent; near {near}"
+    return (
+        f"half of a character (U+{ord(found.group()):04X}) cannot be written in UTF-8; near {near}"
+    )

@@ -1,0 +1,401 @@
+"""A Jinja2 sandbox in which a template cannot run or allocate without end by mistake.
+
+Work is counted, not timed, so that a check and a sending run always agree. A parsed template is
+changed so that it pays, in steps, for what it is going to do; functions, filters and operators
+whose result can be far larger than what they are given have a guard, which sees their arguments
+first. Nothing is computed while a template is compiled, and nothing that one rendering did is seen
+by the next. Lists that Jinja2 would make as they are read are made at once.
+
+The template's author is the campaign's author: this is a net for mistakes and for templates copied
+from elsewhere, not a wall against somebody who attacks their own machine. It knows neither files
+nor mail.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
+from functools import partial
+from itertools import islice
+from string import Formatter
+from types import BuiltinMethodType, MethodType
+from typing import Any, NoReturn
+
+from jinja2 import Template, TemplateRuntimeError, nodes
+from jinja2.compiler import CodeGenerator
+from jinja2.runtime import BlockReference, Context, LoopContext, Macro
+from jinja2.sandbox import ImmutableSandboxedEnvironment, safe_range
+from jinja2.visitor import NodeTransformer
+
+STEPS = 1_000_000
+"""A rendering may take as many: about a second, at most."""
+CHARACTERS = 2_000_000
+"""The longest text that a rendering may make, also on the way. Gmail clips HTML over 102 KB."""
+ITEMS = 100_000
+"""Of the longest list that a rendering may make."""
+DIGITS = 18
+"""Of a whole number."""
+DEPTH = 50
+"""Macros, blocks and recursive loops in one another. Python itself would give up at about 200, but
+where exactly depends on who calls."""
+
+_CHARACTERS_A_STEP = 10
+
+
+class BoundError(TemplateRuntimeError):
+    """A template wants too much, or something that has no place in a message."""
+
+
+def check_length(characters: int) -> None:
+    if characters > CHARACTERS:
+        raise BoundError(f"makes a text of more than {CHARACTERS:,} characters")
+
+
+def check_items(items: int) -> None:
+    if items > ITEMS:
+        raise BoundError(f"makes a list of more than {ITEMS:,} items")
+
+
+def check_number(number: int) -> None:
+    if not -(10**DIGITS) < number < 10**DIGITS:
+        raise BoundError(f"makes a number of more than {DIGITS} digits")
+
+
+class Meter:
+    """What the rendering under way may still do."""
+
+    def __init__(self) -> None:
+        self.renew()
+
+    def renew(self) -> None:
+        """A new rendering begins."""
+        self._left, self.depth = STEPS, 0
+
+    def pay(self, steps: int) -> None:
+        self._left -= steps
+        if self._left < 0:
+            raise BoundError(f"the template goes on and on (more than {STEPS:,} steps)")
+
+    def turns(self, values: Any, steps: int) -> Any:
+        """The values that a loop goes through, whose turns are paid for in advance."""
+        if isinstance(values, Sized):
+            self.pay(len(values) * steps)
+        return values
+
+    def made(self, value: Any) -> Any:
+        """What an operator, filter or function returned, paid for."""
+        if isinstance(value, str):
+            check_length(len(value))
+            self.pay(len(value) // _CHARACTERS_A_STEP)
+        elif isinstance(value, int):
+            check_number(value)
+        elif isinstance(value, list | tuple):
+            check_items(len(value))
+            self.pay(len(value))
+        elif isinstance(value, Iterator) and not isinstance(value, LoopContext):
+            return self.made(list(islice(value, ITEMS + 1)))
+        return value
+
+    def shown(self, value: Any) -> str:
+        """A value as it is printed in the body of a loop, paid for."""
+        text = value if isinstance(value, str) else str(value)
+        self._left -= len(text) // _CHARACTERS_A_STEP
+        if self._left < 0:
+            self.pay(0)
+        return text
+
+
+# Guards. Each has the parameters of what it guards, and refuses what must not be computed. Their
+# estimates may be too high, but not for anything that a message would hold.
+
+
+def _times(left: Any, right: Any) -> None:
+    for sequence, times in ((left, right), (right, left)):
+        if isinstance(times, int) and isinstance(sequence, str):
+            check_length(len(sequence) * times)
+        elif isinstance(times, int) and isinstance(sequence, list | tuple):
+            check_items(len(sequence) * times)
+
+
+def _power(base: Any, exponent: Any) -> None:
+    if isinstance(base, int) and isinstance(exponent, int):
+        # The smallest number that the result can be, up to 2**64.
+        check_number(1 << min(max((base.bit_length() - 1) * exponent, 0), 64))
+
+
+_CONVERSION = re.compile(r"%%|%(?:\([^)]*\))?([-#0 +*.\d]*)")
+
+
+def _printf(text: str, values: Any) -> None:
+    """`text % values`."""
+    if isinstance(values, Mapping):
+        values = values.values()
+    elif not isinstance(values, tuple):
+        values = (values,)
+    _fill(_CONVERSION.findall(text), values)
+
+
+def _str_format(text: str, *values: object, **named: object) -> None:
+    specs = [spec for _, _, spec, _ in Formatter().parse(text) if spec is not None]
+    _fill(specs, (*values, *named.values()))
+
+
+def _fill(specs: list[str], values: Iterable[object]) -> None:
+    """A width may stand in the format or be a value; a value may be used many times."""
+    values = list(values)
+    widths = [int(width) for spec in specs for width in re.findall(r"\d+", spec)]
+    longest = max((len(value) for value in values if isinstance(value, str)), default=0)
+    if any("*" in spec or "{" in spec for spec in specs):
+        longest = max([longest, *(abs(value) for value in values if isinstance(value, int))])
+    check_length(sum(widths) + longest * len(specs))
+
+
+def _replace(text: object, old: object, new: object, count: int | None = None) -> None:
+    text, old, new = str(text), str(old), str(new)
+    found = text.count(old)
+    if count is not None and count >= 0:
+        found = min(found, count)
+    check_length(len(text) + found * (len(new) - len(old)))
+
+
+def _join(values: Any, d: object = "", attribute: object = None) -> None:
+    texts = sum(len(value) for value in values if isinstance(value, str))
+    check_length(texts + len(str(d)) * len(values))
+
+
+def _indent(text: object, width: int | str = 4, *_: object, **__: object) -> None:
+    if not isinstance(text, str):  # a list would be changed for all who come after
+        raise BoundError("indent is for texts")
+    check_length(len(text) + (text.count("\n") + 1) * _columns(width))
+
+
+def _columns(indent: int | str | None) -> int:
+    return len(indent) if isinstance(indent, str) else indent or 0
+
+
+def _refuse(words: str) -> Callable[..., NoReturn]:
+    def refuse(*_: object, **__: object) -> NoReturn:
+        raise BoundError(words)
+
+    return refuse
+
+
+_Guards = Mapping[str, Callable[..., object]]
+_OPERATORS: _Guards = {
+    "*": _times,
+    "**": _power,
+    "+": lambda left, right: None,
+    "%": lambda left, right: _printf(left, right) if isinstance(left, str) else None,
+}
+_FILTERS: _Guards = {
+    "batch": lambda values, linecount, fill_with=None: check_items(linecount),
+    "center": lambda text, width=80: check_length(width),
+    "format": lambda text, *values, **named: _printf(str(text), named or values),
+    "indent": _indent,
+    "join": _join,
+    "random": _refuse("random chooses anew each time; a message must stay the same"),
+    "replace": _replace,
+    "round": lambda number, precision=0, method="": check_number(10 ** min(abs(precision), DIGITS)),
+    "tojson": lambda value, indent=None: (
+        check_length(len(str(value)) * _columns(indent)) if indent else None
+    ),
+    "wordwrap": lambda text, width=79, long=True, wrapstring="", *_, **__: check_length(
+        len(text) * len(wrapstring or "")
+    ),
+}
+_TEXT_METHODS: _Guards = {
+    **dict.fromkeys(
+        ("center", "ljust", "rjust", "zfill"), lambda text, width, fill="": check_length(width)
+    ),
+    "expandtabs": lambda text, tabsize=8: check_length(len(text) + text.count("\t") * tabsize),
+    "format": _str_format,
+    "format_map": lambda text, values: _str_format(text, *values.values()),
+    "join": lambda separator, values: _join(values, separator),
+    "replace": _replace,
+}
+_NO_LIPSUM = _refuse("lipsum makes another text each time; a message must stay the same")
+_REFUSED_METHODS = frozenset({"encode", "from_bytes", "maketrans", "to_bytes", "translate"})
+_DICT_ATTRIBUTES = frozenset(dir(dict))
+_METHOD_TYPES = (BuiltinMethodType, MethodType)
+_TEMPLATE_CODE = (Macro, LoopContext, BlockReference)
+
+
+class _Metered:
+    """A function, method or filter. Its attributes are out of reach for templates: `_`."""
+
+    def __init__(
+        self,
+        meter: Meter,
+        name: str,
+        function: Callable[..., Any],
+        guard: Callable[..., object] | None = None,
+    ) -> None:
+        self._meter, self._name, self._function, self._guard = meter, name, function, guard
+        self._own = 0
+        if hasattr(function, "jinja_pass_arg"):  # Jinja2 gives it an argument of its own first
+            self.jinja_pass_arg = function.jinja_pass_arg
+            self._own = 1
+
+    def __call__(self, *args: Any, **named: Any) -> Any:
+        if self._guard is not None:
+            self._guard(*args[self._own :], **named)
+        return self._meter.made(self._function(*args, **named))
+
+    def __repr__(self) -> str:
+        raise BoundError(f"{self._name!r} is a function, not a text; to call it write (…) after it")
+
+
+# What is inserted into a parsed template, as filters with names that no template can write.
+_TURNS, _PAY, _MADE, _SHOWN = " turns", " pay", " made", " shown"
+
+
+class _Paying(NodeTransformer):
+    """A parsed template, changed so that it pays for its work."""
+
+    _loops = 0
+
+    def visit_For(self, node: nodes.For) -> nodes.For:
+        steps = _steps(node)
+        self._loops += 1
+        self.generic_visit(node)
+        self._loops -= 1
+        node.iter = _own(_TURNS, node.iter, nodes.Const(steps))
+        if node.recursive:  # loop(…) gives other lists to the same body
+            node.body.insert(0, _pay(node, steps))
+        return node
+
+    def visit_body(self, node: Any) -> nodes.Node:
+        steps = _steps(node)
+        self.generic_visit(node)
+        node.body.insert(0, _pay(node, steps))
+        return node  # type: ignore[no-any-return]
+
+    visit_Template = visit_Block = visit_Macro = visit_CallBlock = visit_body
+
+    def visit_Output(self, node: nodes.Output) -> nodes.Output:
+        """In a loop each output pays: its text waits in memory, maybe as an escaped copy."""
+        self.generic_visit(node)
+        if self._loops:
+            node.nodes = [
+                each if isinstance(each, nodes.TemplateData) else _own(_SHOWN, each)
+                for each in node.nodes
+            ]
+        return node
+
+    def visit_Include(self, node: nodes.Include) -> nodes.FilterBlock:
+        """The text of an included template is measured like that of a macro."""
+        made = nodes.Filter(None, _MADE, [], [], None, None, lineno=node.lineno)
+        return nodes.FilterBlock([node], made, lineno=node.lineno)
+
+    def visit_Concat(self, node: nodes.Concat) -> nodes.Filter:
+        self.generic_visit(node)
+        return _own(_MADE, node)
+
+
+def _own(name: str, node: nodes.Node, *args: nodes.Expr) -> nodes.Filter:
+    return nodes.Filter(node, name, list(args), [], None, None, lineno=node.lineno)
+
+
+def _pay(node: nodes.Node, steps: int) -> nodes.ExprStmt:
+    return nodes.ExprStmt(_own(_PAY, nodes.Const(steps, lineno=node.lineno)), lineno=node.lineno)
+
+
+def _steps(body: nodes.Node) -> int:
+    """What going through `body` once costs: its pieces and its own text."""
+    text = sum(len(data.data) for data in body.find_all(nodes.TemplateData))
+    return 1 + sum(1 for _ in body.find_all(nodes.Node)) + text // _CHARACTERS_A_STEP
+
+
+class _Code(CodeGenerator):
+    """Leaves all computing to the rendering, which is metered."""
+
+    def _output_child_to_const(self, node: nodes.Expr, frame: Any, finalize: Any) -> str:
+        if not isinstance(node, nodes.TemplateData):
+            raise nodes.Impossible
+        return super()._output_child_to_const(node, frame, finalize)
+
+
+class BoundedTemplate(Template):
+    """A template whose renderings are independent of one another."""
+
+    environment: "BoundedEnvironment"
+
+    def render(self, *args: Any, **kwargs: Any) -> str:
+        self.environment.meter.renew()
+        return super().render(*args, **kwargs)
+
+    def _get_default_module(self, ctx: Context | None = None) -> Any:
+        """Made anew for each import: Jinja2 would keep it, and what one recipient's rendering did
+        to a namespace in it, for the next recipient."""
+        return self.make_module()
+
+
+class BoundedEnvironment(ImmutableSandboxedEnvironment):
+    """Raises BoundError, from within the template's line, when a bound is reached.
+
+    One rendering at a time: they share the meter.
+    """
+
+    template_class = BoundedTemplate
+    code_generator_class = _Code
+    intercepted_binops = frozenset(_OPERATORS)
+
+    def __init__(self, **options: Any) -> None:
+        self.meter = meter = Meter()
+        super().__init__(**options, optimized=False)
+        self.globals["range"] = _Metered(meter, "range", safe_range)
+        self.globals["lipsum"] = _Metered(meter, "lipsum", _NO_LIPSUM)
+        self.filters = {
+            **{
+                name: _Metered(meter, name, function, _FILTERS.get(name))
+                for name, function in self.filters.items()
+            },
+            _TURNS: meter.turns,
+            _PAY: meter.pay,
+            _MADE: meter.made,
+            _SHOWN: meter.shown,
+        }
+
+    def _parse(self, source: str, name: str | None, filename: str | None) -> nodes.Template:
+        tree: nodes.Template = _Paying().visit(super()._parse(source, name, filename))
+        tree.set_environment(self)
+        return tree
+
+    def concat(self, pieces: Iterable[str]) -> str:
+        """What templates, macros, blocks and `{% set %}…{% endset %}` join their output with."""
+        return self.meter.made("".join(pieces))  # type: ignore[no-any-return]
+
+    def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
+        _OPERATORS[operator](left, right)
+        return self.meter.made(super().call_binop(context, operator, left, right))
+
+    def getattr(self, obj: Any, attribute: str) -> Any:
+        if type(obj) is dict and attribute in obj and attribute not in _DICT_ATTRIBUTES:
+            return obj[attribute]  # as Jinja2 does, but without an exception on the way
+        return super().getattr(obj, attribute)
+
+    def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
+        if isinstance(obj, type) or attr in _REFUSED_METHODS:  # dict.update(row, …)
+            return False
+        return super().is_safe_attribute(obj, attr, value)
+
+    def wrap_str_format(self, value: Any) -> Callable[..., Any] | None:
+        """Whatever a template gets from an object comes by here: all methods become metered."""
+        if not isinstance(value, _METHOD_TYPES):
+            return None
+        owner, name = value.__self__, value.__name__
+        if not self.is_safe_attribute(owner, name, value):
+            return None
+        guard = _TEXT_METHODS.get(name) if isinstance(owner, str) else None
+        function = super().wrap_str_format(value) or value
+        return _Metered(self.meter, name, function, guard and partial(guard, owner))
+
+    def call(__self, __context: Context, __obj: Any, *args: Any, **kwargs: Any) -> Any:
+        if not isinstance(__obj, _TEMPLATE_CODE):
+            return super().call(__context, __obj, *args, **kwargs)
+        meter = __self.meter
+        meter.depth += 1
+        if meter.depth > DEPTH:
+            raise BoundError(f"macros or loops call one another without end ({DEPTH} deep)")
+        try:
+            return super().call(__context, __obj, *args, **kwargs)
+        finally:
+            meter.depth -= 1
