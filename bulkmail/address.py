@@ -48,6 +48,8 @@ def address_check(pattern: str) -> Callable[[str], str | None]:
     def reason(address: str) -> str | None:
         fault = _fault(address)
         if fault is None and not regex.fullmatch(form(address)):
+            if pattern == "standard" and "." not in address.rpartition("@")[2]:
+                return "has no dot after the @"
             return f"does not match the pattern {pattern!r}"
         return fault
 

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from bulkmail.model import Security, Submission
+from bulkmail.campaign import Campaign
+from bulkmail.model import Row, Security, Submission
 from bulkmail.sandbox.receiving import Behaviour, Received
 from bulkmail.sandbox.server import HOST, Server, make_certificate
 
@@ -41,6 +42,15 @@ class RecordingServer:
     def keep(self, received: Received, session: int) -> None:
         self.received.append(received)
         self.arrivals.append(time.monotonic())
+
+
+def rows_of(campaign: Campaign) -> list[Row]:
+    """All rows of a campaign that needs no ledger."""
+
+    def earlier(name: str, states: object) -> Iterator[Row]:
+        raise LookupError(f'no campaign "{name}"')
+
+    return list(campaign.rows(earlier, lambda remark: None))
 
 
 StartServer = Callable[..., Awaitable[RecordingServer]]
@@ -99,6 +109,7 @@ class Project:
     ) -> Path:
         """Writes letter.yaml, to be sent through `server`."""
         submission = server.submission if server else Submission(HOST, 9, Security.TLS)
+        ca_file = f"ca_file: {submission.ca_file}" if submission.ca_file else ""
         return self.write(
             "letter.yaml",
             f"""\
@@ -114,7 +125,7 @@ smtp:
   security: {submission.security}
   username: sender
   password: env:TEST_PASSWORD
-  ca_file: {submission.ca_file}
+  {ca_file}
 {smtp}
 {more}
 """,

@@ -441,7 +441,7 @@ async def test_a_ledger_that_fails_stops_the_run_before_the_next_dot(
     server, campaign = await serve(), enrol(2000)
     db = campaign.ledger._db
     [pages] = db.execute("PRAGMA page_count").fetchone()
-    db.execute(f"PRAGMA max_page_count = {pages}")
+    db.execute(f"PRAGMA max_page_count = {pages + 3}")
     ledger = CampaignLedger(campaign.ledger, campaign.record, "a")
     delivery = Delivery(
         ledger,
@@ -460,12 +460,59 @@ async def test_a_ledger_that_fails_stops_the_run_before_the_next_dot(
     stop = await delivery.run()
     await ledger.close()
     assert stop is not None and stop.status is ExitStatus.LEDGER
+    db.execute(f"PRAGMA max_page_count = {pages * 10}")  # somebody made room
     campaign.ledger.recover(campaign.record)
     states = campaign.states()
     assert len(server.paths) <= states.get("accepted", 0) + states.get("in_doubt", 0)
     assert states["pending"] > 1000
     for address in server.paths:
         assert campaign.state_of(address)["state"] in ("accepted", "in_doubt")
+
+
+# -- when ---------------------------------------------------------------------------------------
+
+
+async def test_nothing_goes_before_the_start(serve: StartServer, enrol: Enrol) -> None:
+    server, campaign = await serve(), enrol(2)
+    start_at = time.time() + 0.3
+    assert await campaign.run(server, replace(QUICK, start_at=start_at)) is None
+    assert time.time() > start_at and sorted(server.paths) == everyone(2)
+
+
+async def test_a_start_that_is_far_away_ends_the_run_and_says_when(
+    serve: StartServer, enrol: Enrol
+) -> None:
+    server, campaign = await serve(), enrol(2)
+    start_at = time.time() + 60
+    stop = await campaign.run(server, replace(QUICK, start_at=start_at, wait=59))
+    assert stop is not None
+    assert (stop.status, stop.resume_at) == (ExitStatus.CONTINUE, start_at)
+    assert stop.reason.startswith("it is to start on 20")
+    assert server.server.accepted == 0 and campaign.states() == {"pending": 2}
+
+
+async def test_waiting_for_the_start_hears_the_stop(serve: StartServer, enrol: Enrol) -> None:
+    server, campaign = await serve(), enrol(2)
+    running = asyncio.create_task(campaign.run(server, replace(QUICK, start_at=time.time() + 30)))
+    while campaign.delivery is None:
+        await asyncio.sleep(0)
+    campaign.delivery.stop(Stop(ExitStatus.INTERRUPTED, "by SIGINT"))
+    stop = await asyncio.wait_for(running, 5)
+    assert stop is not None and stop.status is ExitStatus.INTERRUPTED
+    assert server.server.accepted == 0
+
+
+@pytest.mark.parametrize(("give_up", "state"), [(299, "expired"), (301, "deferred")])
+async def test_who_would_be_tried_again_too_late_is_expired(
+    serve: StartServer, enrol: Enrol, give_up: float, state: str
+) -> None:
+    later = b"450 4.2.1 later\r\n"
+    server = await serve(answer=lambda verb, argument: later if verb == "RCPT" else None)
+    campaign = enrol(1)
+    await campaign.run(server, replace(QUICK, first_retry=300, give_up=give_up))
+    assert campaign.states() == {state: 1}
+    assert campaign.settled == [("p0@example.com", state)]
+    assert campaign.state_of("p0@example.com")["reply"] == "450 4.2.1 later"
 
 
 # -- rates ---------------------------------------------------------------------------------------

@@ -11,7 +11,14 @@ from pathlib import Path
 import pytest
 
 from bulkmail.errors import ExitStatus, LedgerBusyError, LedgerError
-from bulkmail.ledger import CampaignLedger, CampaignRecord, LedgerView, SqliteLedger
+from bulkmail.ledger import (
+    CampaignLedger,
+    CampaignRecord,
+    LedgerView,
+    SqliteLedger,
+    release,
+    suppress,
+)
 from bulkmail.model import Intent, Outcome, Phase, Reply, Row, Settlement, State
 
 OK = Outcome(Phase.DOT, Reply(250, "2.0.0", "2.0.0 ok"))
@@ -123,6 +130,124 @@ def test_who_was_deferred_cancelled_and_put_back_is_claimed_with_the_new_data(
         ("p0@example.com", {"name": "New"}),
         ("other@example.com", {}),
     ]
+
+
+def test_whoever_is_excluded_is_suppressed_and_told_why(
+    ledger: SqliteLedger, campaign: CampaignRecord
+) -> None:
+    found = ledger.enrol(campaign, people(3), [("P1@example.com", "stands in out.csv:4")])
+    assert (found.recipients, found.suppressed, found.duplicates) == (2, 1, 0)
+    assert found.filtered == [("m.csv:3", State.SUPPRESSED, "stands in out.csv:4")]
+    assert states(ledger, campaign) == {"pending": 2, "suppressed": 1}
+    assert [r.address for r in ledger.unsent(campaign)] == ["p0@example.com", "p2@example.com"]
+
+
+def test_who_is_excluded_later_gets_no_more_and_who_has_it_keeps_it(
+    ledger: SqliteLedger, campaign: CampaignRecord
+) -> None:
+    """Deferred and pending become suppressed; accepted stays; taken off, they are pending."""
+    ledger.enrol(campaign, people(3))
+    first, second, _ = ledger.unsent(campaign)
+    ledger.record("a", [intent(first.id), intent(second.id)])
+    ledger.record("a", [Settlement(first.id, State.ACCEPTED, OK)])
+    ledger.record("a", [Settlement(second.id, State.DEFERRED, LATER, due_at=9e9)])
+    everyone = [(f"p{n}@example.com", "left") for n in range(3)]
+    assert ledger.enrol(campaign, people(3), everyone).suppressed == 2
+    assert states(ledger, campaign) == {"accepted": 1, "suppressed": 2}
+    ledger.enrol(campaign, people(3))
+    assert states(ledger, campaign) == {"accepted": 1, "pending": 2}
+    assert len(ledger.pending(campaign, 0, 10)) == 2, "also the one that was deferred is claimed"
+
+
+def test_a_second_row_of_an_excluded_person_is_a_duplicate(
+    ledger: SqliteLedger, campaign: CampaignRecord
+) -> None:
+    rows = [row("kim@example.com", 2), row("Kim@example.com", 3)]
+    found = ledger.enrol(campaign, rows, [("kim@example.com", "left")])
+    assert (found.recipients, found.suppressed, found.duplicates) == (0, 1, 1)
+
+
+def test_one_person_in_two_spellings_of_a_domain(
+    ledger: SqliteLedger, campaign: CampaignRecord
+) -> None:
+    """An IDN and its A-labels (RFC 5890) are one mailbox, also where it is excluded."""
+    rows = [row("kim@예시.example", 2), row("kim@xn--vv4b11d.example", 3)]
+    assert ledger.enrol(campaign, rows).duplicates == 1
+    assert ledger.enrol(campaign, rows, [("kim@xn--vv4b11d.example", "left")]).suppressed == 1
+
+
+def test_whoever_left_out_is_listed_for_each_reason(
+    ledger: SqliteLedger, campaign: CampaignRecord
+) -> None:
+    """Many duplicates do not hide the one address that is wrong."""
+    rows = [row("kim@example.com", n) for n in range(2, 40)] + [row("x", 40, fault="no")]
+    listed = [place for place, state, _ in ledger.enrol(campaign, rows).filtered
+              if state is State.INVALID]  # fmt: skip
+    assert listed == ["m.csv:40"]
+
+
+def test_only_who_is_new_or_changed_is_to_be_proved_again(
+    ledger: SqliteLedger, campaign: CampaignRecord
+) -> None:
+    ledger.enrol(campaign, people(3), [("p2@example.com", "left")])
+    ledger.set_proven(campaign, "content")
+    record = ledger.campaign("july", 2000.0)
+    assert record.proven_digest == "content"
+
+    def unproven(rows: list[Row]) -> list[str]:
+        ledger.enrol(campaign, rows)
+        return [r.address for r in ledger.unsent(record, record.proven_reading)]
+
+    assert unproven([*people(2), row("p2@example.com", 9, name="P 2")]) == ["p2@example.com"]
+    changed = [row("p0@example.com", 2, name="New"), *people(3)[1:], row("new@example.com")]
+    assert unproven(changed) == ["p0@example.com", "p2@example.com", "new@example.com"]
+
+
+def test_the_suppression_list(path: Path, ledger: SqliteLedger) -> None:
+    """It can be changed while a run holds the ledger."""
+    assert suppress(path, ["Kim@example.com", "lee@example.com"], "asked to", 1000.0) == 2
+    assert suppress(path, ["kim@EXAMPLE.com", "choi@example.com"], "again", 2000.0) == 1
+    assert release(path, ["LEE@example.com", "nobody@example.com"]) == 1
+    view = LedgerView(path)
+    assert list(view.suppressed()) == [
+        ("choi@example.com", "again", 2000.0),
+        ("Kim@example.com", "asked to", 1000.0),
+    ]
+    view.close()
+
+
+def test_the_suppression_list_of_a_ledger_that_cannot_be_written(tmp_path: Path) -> None:
+    with pytest.raises(LedgerError, match="unable to open"):
+        suppress(tmp_path / "nowhere" / "bulkmail.sqlite", ["kim@example.com"], "", 0.0)
+
+
+def test_people_of_an_earlier_campaign(
+    path: Path, ledger: SqliteLedger, campaign: CampaignRecord
+) -> None:
+    """By state, with all their fields, in order, however many."""
+    ledger.enrol(campaign, people(1200))
+    ids = [r.id for r in ledger.unsent(campaign)][::2]
+    ledger.record("a", [intent(id_) for id_ in ids])
+    ledger.record("a", [Settlement(id_, State.FAILED, LATER) for id_ in ids])
+    view = LedgerView(path)
+    assert list(view.people(campaign, [State.FAILED])) == people(1200)[::2]
+    view.close()
+
+
+def test_a_campaign_that_has_another_name_but_the_same_content_and_people(
+    ledger: SqliteLedger, campaign: CampaignRecord
+) -> None:
+    ledger.enrol(campaign, people(3))
+    ledger.set_content_digest(campaign, "content")
+    sent = [r.id for r in ledger.unsent(campaign)][:2]
+    other = ledger.campaign("august", 2000.0)
+    ledger.enrol(other, [*people(3), row("new@example.com")])
+    assert ledger.sent_before(other, "content") is None, "nobody has it yet"
+    ledger.record("a", [intent(id_) for id_ in sent])
+    ledger.record("a", [Settlement(sent[0], State.ACCEPTED, OK)])
+    assert ledger.sent_before(other, "content") == ("july", 2), "in flight may have it"
+    assert ledger.sent_before(other, "other content") is None
+    assert ledger.sent_before(campaign, "content") is None
 
 
 def test_an_enrolment_that_fails_leaves_nothing(path: Path, ledger: SqliteLedger) -> None:
@@ -246,6 +371,12 @@ def test_a_newer_ledger_is_refused_with_words(path: Path) -> None:
         SqliteLedger(path)
     with pytest.raises(LedgerError, match="newer bulkmail"):
         LedgerView(path)
+
+
+def test_a_ledger_from_before_the_first_release_is_refused_with_words(path: Path) -> None:
+    sqlite3.connect(path).execute("PRAGMA user_version = 1").connection.close()
+    with pytest.raises(LedgerError, match="never released"):
+        SqliteLedger(path)
 
 
 @pytest.mark.parametrize("content", [b"this is no database, but long enough to look at " * 10])
@@ -374,9 +505,9 @@ async def test_after_a_failed_commit_nothing_is_intended(
     changes.on_failure = lambda: failures.append(str(changes.failure))
     recipients = await changes.claim(200)
     pages = ledger._db.execute("PRAGMA page_count").fetchone()[0]
-    ledger._db.execute(f"PRAGMA max_page_count = {pages}")
+    ledger._db.execute(f"PRAGMA max_page_count = {pages + 2}")
     granted = [await changes.intend(intent(r.id)) for r in recipients]
-    assert not granted[-1]
+    assert granted[0] and not granted[-1]
     assert "disk is full" in failures[0] and len(failures) == 1
     assert granted == sorted(granted, reverse=True), "once refused, always refused"
     await changes.close()

@@ -15,6 +15,8 @@ from bulkmail.campaign import read_campaign
 from bulkmail.compose.message import Composer
 from bulkmail.model import Recipient, Security
 
+from .conftest import rows_of
+
 ROOT = Path(__file__).parent.parent
 
 
@@ -82,8 +84,8 @@ def test_the_gmail_example_is_ready_but_for_the_password() -> None:
     assert (smtp.host, smtp.port, smtp.effective_security) == ("smtp.gmail.com", 465, Security.TLS)
     assert smtp.password == "ask"
     assert [str(rate) for rate in campaign.file.rate] == ["1/s", "450/day"]
-    composer = Composer(campaign.design, campaign.load, b"seed")
-    for number, row in enumerate(campaign.rows()):
+    composer = Composer(campaign.design, campaign.load, b"seed", campaign.open_file)
+    for number, row in enumerate(rows_of(campaign)):
         assert row.fault is None
         composer.compose(Recipient(number, row.address, row.fields, row.source), 0.0)
 
@@ -144,4 +146,4 @@ def test_the_sample_of_the_readme_is_understood(tmp_path: Path) -> None:
     for name in re.findall(r"[\w./-]+\.(?:j2|csv|png|pdf)", sample.group(1)):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text("email,name\nkim@example.com,Kim\n")
-    assert [row.fault for row in read_campaign(path).rows()] == [None] * 2
+    assert [row.fault for row in rows_of(read_campaign(path))] == [None] * 2

@@ -17,7 +17,7 @@ STREAM = (
 )
 REPLIES = [
     Reply(250, "2.1.0", "2.1.0 ok"),
-    Reply(550, "5.1.1", "5.1.1 no such user 5.1.1 look elsewhere"),
+    Reply(550, "5.1.1", "5.1.1 no such user look elsewhere"),
     Reply(354, "", ""),
     Reply(421, "4.7.0", "4.7.0 [TSS04] later"),
 ]

@@ -10,8 +10,14 @@ import pty
 import re
 import signal
 import sqlite3
+from datetime import UTC, datetime, timedelta
+from hashlib import sha256
 
 import pytest
+
+from bulkmail.campaign import read_campaign
+from bulkmail.cli.dry_run import dry_run
+from bulkmail.sandbox.receiving import Hangup
 
 from .conftest import Project, StartServer
 
@@ -68,17 +74,29 @@ async def screen(
     os.close(slave)
     asyncio.get_running_loop().call_later(20, lambda: process.returncode is None and process.kill())
     shown, waiting = "", list(typed)
+    interrupting: asyncio.Task[None] | None = None
     with contextlib.suppress(OSError):  # Linux says EIO when the other end is closed
         while data := await asyncio.to_thread(os.read, master, 65536):
             shown += re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", data.decode("utf-8", "replace"))
             if waiting and waiting[0] in shown:
                 answer = typed[waiting.pop(0)]
                 if answer is None:
-                    process.send_signal(signal.SIGINT)
+                    interrupting = asyncio.create_task(interrupt(process))
                 else:
                     os.write(master, answer.encode())
     os.close(master)
+    if interrupting is not None:
+        await interrupting
     return await process.wait(), shown.replace("\r\n", "\n")
+
+
+async def interrupt(process: asyncio.subprocess.Process) -> None:
+    """Ctrl-C, and again if nothing happens, as people do: Python does not hear one that comes
+    between its writing of a prompt and its reading of the answer."""
+    while process.returncode is None:
+        process.send_signal(signal.SIGINT)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(process.wait(), 1)
 
 
 @pytest.mark.parametrize(("answer", "sent"), [("y\n", 2), ("n\n", 0), ("\n", 0)])
@@ -98,7 +116,7 @@ async def test_the_question_shows_everything_and_only_yes_sends(
         "subject      For 김연주",
         "recipients   2 of 3: 1 invalid people.csv:3",
         "attachments  plan.pdf (27 KB)",
-        "rate         100/s: about 0.02 seconds",
+        "rate         100/s: less than a second",
         "Send to 2 people now? [y/N]",
     ):
         assert line in shown, shown
@@ -176,14 +194,14 @@ async def test_a_quota_holds_over_runs_and_campaigns(serve: StartServer, project
     assert len(server.paths) == 3
     assert (await project.bulkmail("run", "letter.yaml", "--yes")).status == 75
     path.rename(project.folder / "other.yaml")
-    assert (await project.bulkmail("run", "other.yaml", "--yes")).status == 75
+    assert (await project.bulkmail("run", "other.yaml", "--yes", "--new")).status == 75
     assert len(server.paths) == 3
 
 
 @pytest.mark.parametrize(
     ("environment", "answers", "status", "told"),
     [
-        ({"TEST_PASSWORD": "wrong"}, {}, 77, "refused the login of sender: 535"),
+        ({"TEST_PASSWORD": "wrong"}, {}, 77, "refused the login of sender:\n  535"),
         ({"TEST_PASSWORD": ""}, {}, 78, "the environment variable TEST_PASSWORD"),
         ({}, {"MAIL": b"550 5.7.1 not you\r\n"}, 69, "550 5.7.1 not you"),
         ({}, {"CONNECT": b"554 go away\r\n"}, 69, "554 go away"),
@@ -331,7 +349,9 @@ async def test_a_template_mistake_is_found_before_anything_is_connected(
     project.campaign(server)
     result = await project.bulkmail("run", "letter.yaml", "--yes")
     assert result.status == 65
-    assert "letter.txt:2: 'nmae' is undefined (for people.csv:11)" in result.err
+    assert (
+        "letter.txt:2: 'nmae' is undefined; did you mean 'name'? (for people.csv:11)" in result.err
+    )
     assert server.server.accepted == 0
     assert (await project.bulkmail("status", "letter.yaml")).status == 66
 
@@ -386,11 +406,257 @@ async def test_changed_content_is_noticed_also_after_all_had_it(
     project.campaign(server)
     await project.bulkmail("run", "letter.yaml", "--yes")
     project.write("letter.txt", "Something else, {{ name }}\n")
-    assert "all 2 already have" in (await project.bulkmail("run", "letter.yaml", "--yes")).out
+    refused = await project.bulkmail("run", "letter.yaml", "--yes")
+    assert refused.status == 65, "nobody would get the new text, and a job must notice"
+    assert 'all 2 already have "letter", with the content that it had then' in refused.err
     project.many(3)
     refused = await project.bulkmail("run", "letter.yaml", "--yes")
     assert refused.status == 65 and len(server.paths) == 2
     assert "The content changed since 2 people got theirs" in refused.err
+
+
+async def test_the_same_under_a_new_name_is_not_sent_twice_in_silence(
+    serve: StartServer, project: Project
+) -> None:
+    """Renamed, a campaign would start over: with `--new` it does, not by accident."""
+    server = await serve()
+    project.many(3)
+    path = project.campaign(server)
+    await project.bulkmail("run", "letter.yaml", "--yes", "--limit", "2")
+    path.rename(project.folder / "other.yaml")
+    refused = await project.bulkmail("run", "other.yaml", "--yes")
+    assert refused.status == 65 and len(server.paths) == 2
+    assert '2 of 3 people already have this content, as "letter"' in refused.err
+    assert 'campaign: "letter"' in refused.err and "--new" in refused.err
+    limited = await project.bulkmail("run", "other.yaml", "--yes", "--new", "--limit", "1")
+    assert limited.status == 75 and len(server.paths) == 3
+    assert (await project.bulkmail("run", "other.yaml", "--yes")).status == 0
+    assert len(server.paths) == 5, "once begun, it continues without asking again"
+
+
+async def test_another_text_or_other_people_under_a_new_name_are_new(
+    serve: StartServer, project: Project
+) -> None:
+    server = await serve()
+    project.campaign(server)
+    await project.bulkmail("run", "letter.yaml", "--yes")
+    project.campaign(server, more="campaign: august")
+    project.people("lee@example.com,Lee")
+    assert (await project.bulkmail("run", "letter.yaml", "--yes")).status == 0, "other people"
+    project.campaign(server, more="campaign: september")
+    project.write("letter.txt", "Something else\n")
+    assert (await project.bulkmail("run", "letter.yaml", "--yes")).status == 0, "another text"
+    assert len(server.paths) == 3
+
+
+async def test_the_failed_of_an_earlier_campaign_are_a_source(
+    serve: StartServer, project: Project
+) -> None:
+    """With all their fields; whoever got it there gets nothing here."""
+    no = b"550 5.1.1 no such user\r\n"
+    server = await serve(
+        answer=lambda verb, argument: no if verb == "RCPT" and "person1@" in argument else None
+    )
+    project.many(3)
+    project.campaign(server)
+    await project.bulkmail("run", "letter.yaml", "--yes")
+    server.server.behaviour.answer = lambda verb, argument: None
+    path = project.campaign(server, more="campaign: again")
+    path.write_text(path.read_text().replace("file: people.csv", "campaign: letter"))
+    result = await project.bulkmail("run", "letter.yaml", "--yes")
+    assert result.status == 0, result.err
+    assert server.paths.count("person1@example.com") == 1 and len(server.paths) == 3
+    assert subjects([server.received[-1].content]) == ["For Person 1"]
+    report = await project.bulkmail("report", "letter.yaml", "--format", "json")
+    assert json.loads(report.out)["source"] == "letter/people.csv:3"
+    path.write_text(path.read_text().replace("campaign: letter}", "campaign: lettre}").replace("campaign: letter\n", "campaign: lettre\n"))  # fmt: skip
+    unknown = await project.bulkmail("run", "letter.yaml", "--yes")
+    assert unknown.status == 65
+    assert 'no campaign "lettre" in bulkmail.sqlite; known are letter, again' in unknown.err
+
+
+async def test_nobody_who_is_excluded_or_suppressed_gets_anything(
+    serve: StartServer, project: Project
+) -> None:
+    """Not in a real run, a rehearsal or a dry run; the report says why."""
+    server = await serve()
+    project.many(4)
+    project.write("out.csv", "email\nPERSON1@example.com\n")
+    project.campaign(server, more="exclude: [out.csv]")
+    added = await project.bulkmail("suppress", "add", "Person2@example.com", "--reason", "asked to")
+    assert added.out.startswith("1 suppressed in bulkmail.sqlite")
+    for arguments in (["--dry-run"], ["--sandbox", "--yes"]):
+        tried = await project.bulkmail("run", "letter.yaml", *arguments)
+        assert "2 excluded people.csv:3, :4" in tried.out or "2 suppressed" in tried.out, tried.out
+    result = await project.bulkmail("run", "letter.yaml", "--yes", "--json")
+    assert result.status == 0 and summary(result.out)["states"] == {"accepted": 2, "suppressed": 2}
+    assert sorted(server.paths) == ["person0@example.com", "person3@example.com"]
+    report = await project.bulkmail(
+        "report", "letter.yaml", "--state", "suppressed", "--format", "json"
+    )
+    reasons = [json.loads(line)["reason"] for line in report.out.splitlines()]
+    assert reasons[0] == "stands in out.csv:2"
+    assert re.fullmatch(r"suppressed on 20\d\d-\d\d-\d\d: asked to", reasons[1])
+    listed = await project.bulkmail("suppress", "list")
+    assert listed.out.startswith("Person2@example.com ") and "asked to" in listed.out
+    removed = await project.bulkmail("suppress", "remove", "person2@example.com", "x@example.com")
+    assert removed.out == "1 taken off · 1 did not stand there\n"
+    assert (await project.bulkmail("run", "letter.yaml", "--yes")).status == 0
+    assert server.paths[-1] == "person2@example.com"
+
+
+async def test_what_is_no_address_is_not_put_on_the_suppression_list(project: Project) -> None:
+    result = await project.bulkmail("suppress", "add", "kim@example.com", "Lee <lee@example.com>")
+    assert result.status == 65 and "nobody was added" in result.err
+    assert not list(project.folder.glob("*.sqlite"))
+
+
+@pytest.mark.parametrize(
+    ("row", "told"),
+    [
+        ("Lee <lee@example.com>", "out.csv:3: "),
+        ("", None),
+    ],
+)
+async def test_an_exclusion_that_is_not_understood_is_not_ignored(
+    serve: StartServer, project: Project, row: str, told: str | None
+) -> None:
+    """Whoever is wrongly not excluded would get a mail that they must not get."""
+    server = await serve()
+    project.many(2)
+    project.write("out.csv", f"email\nperson1@example.com\n{row}\n")
+    project.campaign(server, more="exclude: [out.csv]")
+    result = await project.bulkmail("run", "letter.yaml", "--yes")
+    assert (result.status == 0) is (told is None)
+    assert told is None or told in result.err
+
+
+async def test_everyone_is_composed_once_and_a_continuation_only_who_is_new(
+    serve: StartServer, project: Project
+) -> None:
+    """A template that fails for one is found before the first connection, also later on."""
+    server = await serve()
+    project.write(
+        "letter.txt", "Hi {{ name }}{% if email == 'x@example.com' %}{{ nmae }}{% endif %}"
+    )
+    addresses = project.many(5)
+    project.campaign(server)
+    await project.bulkmail("run", "letter.yaml", "--yes", "--limit", "2")
+    project.people(*(f"{a},Person {i}" for i, a in enumerate(addresses)), "x@example.com,X")
+    refused = await project.bulkmail("run", "letter.yaml", "--yes")
+    assert refused.status == 65 and "(for people.csv:7)" in refused.err
+    assert len(server.paths) == 2
+
+
+async def test_files_of_each_persons_own(serve: StartServer, project: Project) -> None:
+    """Each gets theirs; a missing one is told for all before anything is sent; a changed one asks."""
+    server = await serve()
+    project.people("kim@example.com,1", "lee@example.com,2", "choi@example.com,3")
+    project.campaign(server, more='attachments: [{file: "bills/{{ name }}.pdf"}]')
+    project.write("bills/1.pdf", "%PDF-1")
+    missing = await project.bulkmail("run", "letter.yaml", "--yes")
+    assert missing.status == 65 and server.server.accepted == 0
+    assert "bills/2.pdf: No such file or directory (for people.csv:3)" in missing.err
+    assert "bills/3.pdf: No such file or directory (for people.csv:4)" in missing.err
+    for number in (2, 3):
+        project.write(f"bills/{number}.pdf", f"%PDF-{number}")
+    await project.bulkmail("run", "letter.yaml", "--yes", "--limit", "1")
+    project.write("bills/3.pdf", "%PDF-other")
+    changed = await project.bulkmail("run", "letter.yaml", "--yes")
+    assert changed.status == 65 and "The content changed since 1 person got theirs" in changed.err
+    result = await project.bulkmail("run", "letter.yaml", "--yes", "--accept-changes")
+    assert result.status == 0, result.err
+    files = {
+        message.forward_paths[0]: next(
+            email.message_from_bytes(
+                message.content, policy=email.policy.default
+            ).iter_attachments()
+        ).get_content()
+        for message in server.received
+    }
+    assert files == {
+        "kim@example.com": b"%PDF-1", "lee@example.com": b"%PDF-2", "choi@example.com": b"%PDF-other"
+    }  # fmt: skip
+
+
+async def test_a_message_over_the_servers_size_stops_the_run_and_blames_nobody(
+    serve: StartServer, project: Project
+) -> None:
+    server = await serve(extensions=("PIPELINING", "SIZE 5000"))
+    project.many(3)
+    project.write("plan.bin", "x" * 6000)
+    project.campaign(server, more="attachments: [plan.bin]")
+    result = await project.bulkmail("run", "letter.yaml", "--yes", "--json")
+    assert result.status == 69 and server.paths == []
+    assert "the server takes 5,000 bytes at most (SIZE)" in result.out
+    assert summary(result.out)["states"] == {"pending": 3}
+
+
+async def test_a_dry_run_shows_the_bytes_that_are_sent(
+    serve: StartServer, project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For the same seed and date, which are chance and time, everything else is equal, by hash."""
+    server = await serve()
+    project.people("kim@example.com,김연주", "lee@example.com,Lee")
+    project.write("letter.html", '<p>안녕 {{ name }}</p><img src="cid:logo" alt="">')
+    project.write("logo.png", "x" * 500)
+    project.write("bills/Lee.pdf", "%PDF")
+    project.write("bills/김연주.pdf", "%PDF")
+    path = project.campaign(
+        server, more='images: {logo: logo.png}\nattachments: [{file: "bills/{{ name }}.pdf"}]'
+    )
+    path.write_text(path.read_text().replace("{text: letter.txt}", "{html: letter.html}"))
+    await project.bulkmail("run", "letter.yaml", "--yes")
+    db = sqlite3.connect(project.folder / "bulkmail.sqlite")
+    [[seed]] = db.execute("SELECT seed FROM campaign").fetchall()
+    dates = dict(db.execute("SELECT address, first_attempt_at FROM recipient").fetchall())
+    db.close()
+    monkeypatch.setattr("bulkmail.ledger.sqlite.os.urandom", lambda length: seed)
+    for received in server.received:
+        address = received.forward_paths[0]
+        monkeypatch.setattr("bulkmail.cli.dry_run.time.time", lambda at=dates[address]: at)
+        dry_run(read_campaign(path), project.folder / "eml", write_all=True)
+        [eml] = (project.folder / "eml").glob(f"* {address}.eml")
+        assert sha256(eml.read_bytes()).digest() == sha256(received.content).digest()
+    assert len(server.received) == 2
+
+
+async def test_a_start_in_the_future_is_shown_and_waited_for_or_told(
+    serve: StartServer, project: Project
+) -> None:
+    server = await serve()
+    project.campaign(server, more="start_at: 2099-12-01 09:00 Asia/Seoul")
+    result = await project.bulkmail("run", "letter.yaml", "--yes")
+    assert result.status == 75 and server.server.accepted == 0
+    assert "it is to start on 2099-12-01 at 0" in result.err
+    checked = await project.bulkmail("check", "letter.yaml")
+    assert "start        2099-12-01 09:00 KST" in checked.err
+    soon = datetime.now(UTC) + timedelta(seconds=2)
+    project.campaign(server, more=f"start_at: {soon.isoformat()}")
+    result = await project.bulkmail("run", "letter.yaml", "--yes", "--wait", "1m")
+    assert result.status == 0 and "starts at 20" in result.err
+    assert datetime.now(UTC) > soon and len(server.paths) == 1
+
+
+@pytest.mark.parametrize("choice", ["hold", "resend"])
+async def test_those_in_doubt_are_held_or_sent_to_again_as_their_author_chose(
+    serve: StartServer, project: Project, choice: str
+) -> None:
+    """Sent again with the same Message-ID and date, and the event stays on record."""
+    server = await serve(answer=lambda verb, argument: hang_up() if verb == "." else None)
+    project.campaign(server, more=f"in_doubt: {choice}")
+    first = await project.bulkmail("run", "letter.yaml", "--yes", "--json")
+    assert summary(first.out)["states"] == {"in_doubt": 1}
+    server.server.behaviour.answer = lambda verb, argument: None
+    again = await project.bulkmail("run", "letter.yaml", "--yes", "--json")
+    assert again.status == (0 if choice == "resend" else 1)
+    assert len(server.paths) == (1 if choice == "resend" else 0)
+    report = await project.bulkmail("report", "letter.yaml", "--format", "json")
+    assert json.loads(report.out)["in_doubt_events"] == 1
+
+
+def hang_up() -> bytes:
+    raise Hangup
 
 
 async def test_a_part_that_nobody_left_needs_is_no_change(

@@ -78,7 +78,7 @@ async def test_a_wrong_password_is_tried_once_and_told(serve: StartServer) -> No
         answer=lambda verb, argument: tried.append(argument) if verb == "AUTH" else None
     )
     wrong = replace(server.submission, password="wrong")
-    with pytest.raises(LoginError, match=r"refused the login of sender: 535 5\.7\.8"):
+    with pytest.raises(LoginError, match=r"refused the login of sender:\n  535 5\.7\.8"):
         await SubmissionServer(wrong).connect()
     assert len(tried) == 1
 
@@ -86,8 +86,14 @@ async def test_a_wrong_password_is_tried_once_and_told(serve: StartServer) -> No
 @pytest.mark.parametrize(
     ("reply", "error", "told"),
     [
-        (b"535 5.7.8 Username and Password not accepted\r\n", LoginError, "app password"),
-        (b"534 5.7.9 Application-specific password required\r\n", LoginError, "App passwords"),
+        (b"535 5.7.8 no\r\n", LoginError, "Is it the password of this server"),
+        (
+            b"535-5.7.8 Username and Password not accepted. For more information, go to\r\n"
+            b"535 5.7.8  https://support.google.com/mail/?p=BadCredentials\r\n",
+            LoginError,
+            "go to https://support.google.com/mail/.p=BadCredentials\nGmail does not take your usual",
+        ),
+        (b"534 5.7.9 Application-specific password required\r\n", LoginError, "app password"),
         (b"535 5.7.139 SmtpClientAuthentication is disabled\r\n", LoginError, "SMTP AUTH disabled"),
         (b"454 4.7.0 Temporary authentication failure\r\n", ServerUnreachableError, "454"),
         (b"421 4.7.0 Too many login attempts\r\n", ServerUnreachableError, "421"),

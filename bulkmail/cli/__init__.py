@@ -11,10 +11,15 @@ from typing import Any
 import click
 
 from bulkmail import __version__
+from bulkmail.cli.check import check
+from bulkmail.cli.init import init
 from bulkmail.cli.report import report
 from bulkmail.cli.run import run
 from bulkmail.cli.sandbox import sandbox
+from bulkmail.cli.schema import schema
 from bulkmail.cli.status import status
+from bulkmail.cli.suppress import suppress
+from bulkmail.cli.test import test
 from bulkmail.errors import BulkmailError, ExitStatus
 
 
@@ -46,13 +51,15 @@ def commands() -> None:
     A campaign is one YAML file: recipients, templates, attachments, server. Begin with
 
     \b
+      bulkmail init my-news                   a project to start from
+      bulkmail check campaign.yaml            prove that everything would go
       bulkmail run campaign.yaml --dry-run    look at what would be sent
       bulkmail run campaign.yaml --sandbox    send it all to a server on this computer
       bulkmail run campaign.yaml              send
     """
 
 
-for command in (run, status, report, sandbox):
+for command in (init, check, test, run, status, report, suppress, sandbox, schema):
     commands.add_command(command)
 
 

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import click
 
-from bulkmail.campaign import LEDGER_NAME, Campaign, read_campaign, shown
+from bulkmail.campaign import LEDGER_NAME, Campaign, read_campaign
+from bulkmail.campaign.files import shown
 from bulkmail.errors import MissingFileError
 from bulkmail.ledger import CampaignRecord, LedgerView
 
@@ -16,12 +17,42 @@ campaign_file = click.argument(
 sandbox_flag = click.option(
     "--sandbox", "in_sandbox", is_flag=True, help="What was sent with `run --sandbox`."
 )
+
+
+def _settings(
+    context: click.Context, parameter: click.Parameter, values: tuple[str, ...]
+) -> dict[str, str]:
+    pairs = [value.partition("=") for value in values]
+    for name, equals, _ in pairs:
+        if not (equals and name.isidentifier()):
+            raise click.BadParameter("must be NAME=VALUE, such as issue=12")
+    return {name: value for name, _, value in pairs}
+
+
+set_option = click.option(
+    "--set",
+    "settings",
+    multiple=True,
+    callback=_settings,
+    metavar="NAME=VALUE",
+    help="Take the place of a variable of the campaign. May stand several times.",
+)
 json_flag = click.option("--json", "as_json", is_flag=True, help="One JSON object per line.")
 
 
 def ledger_path(campaign: Campaign, in_sandbox: bool) -> Path:
     """The campaign's ledger, or the one that rehearsals keep."""
     return sandbox_folder(campaign) / LEDGER_NAME if in_sandbox else campaign.ledger_path
+
+
+def ledger_here(*, in_sandbox: bool) -> Path:
+    """The ledger of the project that the current folder belongs to. Raises MissingFileError."""
+    name = Path(SANDBOX_FOLDER, LEDGER_NAME) if in_sandbox else Path(LEDGER_NAME)
+    here = Path.cwd()
+    for folder in (here, *here.parents):
+        if (folder / name).is_file():
+            return folder / name
+    raise MissingFileError(f"no {name} here or in a folder above; name a campaign FILE")
 
 
 def sandbox_folder(campaign: Campaign) -> Path:

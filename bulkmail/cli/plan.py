@@ -1,37 +1,47 @@
-"""Everything that happens before the first connection: enrol, compose everyone, ask.
+"""Everything that happens before the first connection, in this order: enrol, snapshot, preflight.
 
 A campaign that would fail halfway fails here, as a whole, with all its mistakes.
 """
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 
-import click
+from rich.console import Console
 
 from bulkmail.campaign import Campaign
 from bulkmail.cli import text
+from bulkmail.cli.past import Past
+from bulkmail.cli.preflight import Proof, prove
 from bulkmail.compose.message import Composer
 from bulkmail.compose.templates import RenderError
 from bulkmail.errors import CampaignError, Problem
 from bulkmail.ledger import CampaignRecord, Enrolment, SqliteLedger
-from bulkmail.model import Rate, Recipient, State, Submission
-
-MAX_PROBLEMS = 10
+from bulkmail.model import FILTERED, Recipient, State
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A campaign that is enrolled and proved to compose. `first` is None if nobody is left."""
+    """A campaign that is enrolled and proved to compose. `first` is None if nobody is left.
+
+    `remarks` tell what a person should know about the sources. `sent_before` is another campaign
+    with this content, and how many of these people have it from there. `resent` counts those who
+    may have it already and are sent to again.
+    """
 
     campaign: Campaign
     record: CampaignRecord
     found: Enrolment
+    remarks: list[str]
     tally: dict[State, int]
     composer: Composer
     first: Recipient | None
+    proof: Proof
+    sent_before: tuple[str, int] | None
+    resent: int
 
     @property
     def unsent(self) -> int:
@@ -45,29 +55,68 @@ class Plan:
     def content_changed(self) -> bool:
         """Whether some have another content than the rest would get."""
         before = self.record.content_digest
-        return bool(before) and before != self.campaign.digest() and self.accepted > 0
+        changed = bool(before) and before != self.campaign.digest()
+        return self.accepted > 0 and (changed or self.proof.files_changed)
 
 
 @contextmanager
-def planned(campaign: Campaign, ledger: SqliteLedger, *, cancel_removed: bool) -> Iterator[Plan]:
+def planned(
+    campaign: Campaign, ledger: SqliteLedger, past: Past, *, cancel_removed: bool = False
+) -> Iterator[Plan]:
     """Enrols and checks inside a transaction; if the block raises, the ledger stays as it was.
 
     Raises CampaignError.
     """
     with ledger.enrolling():
-        record = ledger.campaign(campaign.name, time.time())
-        found = ledger.enrol(record, campaign.rows())
-        _check_enrolment(campaign, found, cancel_removed)
-        ledger.cancel_removed(record)
-        ledger.recover(record)
-        try:
-            composer = Composer(campaign.design, campaign.load, record.seed)
-        except RenderError as error:
-            raise CampaignError([Problem(error.place, error.message)]) from None
-        first = _compose_all(ledger, record, composer)
-        yield Plan(campaign, record, found, ledger.tally(record), composer, first)
+        with _progress() as tell:
+            record, found, remarks = enrolled(campaign, ledger, past, tell)
+            _check_enrolment(campaign, found, cancel_removed)
+            ledger.cancel_removed(record)
+            ledger.recover(record)
+            resent = ledger.resend_in_doubt(record) if campaign.file.in_doubt == "resend" else 0
+            composer = snapshot(campaign, record)
+            proof = prove(
+                campaign, ledger, record, composer, lambda done: tell(f"{done:,} composed")
+            )
+        tally = ledger.tally(record)
+        first = next(ledger.unsent(record), None)
+        begun = tally.keys() - {State.PENDING, State.SUPPRESSED, *FILTERED}
+        sent_before = None if begun else ledger.sent_before(record, campaign.digest())
+        yield Plan(
+            campaign, record, found, remarks, tally, composer, first, proof, sent_before, resent
+        )
         if first is not None:
             ledger.set_content_digest(record, campaign.digest())
+
+
+def enrolled(
+    campaign: Campaign, ledger: SqliteLedger, past: Past, tell: Callable[[str], None]
+) -> tuple[CampaignRecord, Enrolment, list[str]]:
+    """Reads all sources into `ledger`; what was found, and what a person should know of it."""
+    tell("reading the recipients")
+    remarks: list[str] = []
+    record = ledger.campaign(campaign.name, time.time())
+    excluded = chain(campaign.excluded(), past.suppressed())
+    found = ledger.enrol(record, campaign.rows(past.people, remarks.append), excluded)
+    return record, found, remarks
+
+
+def snapshot(campaign: Campaign, record: CampaignRecord) -> Composer:
+    """Templates and files as they are now; what is composed later is made of these."""
+    try:
+        return Composer(campaign.design, campaign.load, record.seed, campaign.open_file)
+    except RenderError as error:
+        raise CampaignError([Problem(error.place, error.message)]) from None
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[str], None]]:
+    """A line on the terminal for what takes long on long lists."""
+    if not sys.stderr.isatty():
+        yield lambda what: None
+        return
+    with Console(stderr=True).status("checking") as status:
+        yield lambda what: status.update(f"checking: {what}")
 
 
 def _check_enrolment(campaign: Campaign, found: Enrolment, cancel_removed: bool) -> None:
@@ -93,87 +142,3 @@ def _check_enrolment(campaign: Campaign, found: Enrolment, cancel_removed: bool)
         problems.append(Problem(campaign.places.key(("recipients",)), f"nobody to send to: {why}"))
     if problems:
         raise CampaignError(problems)
-
-
-def _compose_all(
-    ledger: SqliteLedger, record: CampaignRecord, composer: Composer
-) -> Recipient | None:
-    """Composes every message that is still to be sent; the first recipient."""
-    failures: dict[tuple[str, str], list[str]] = {}
-    first = None
-    now = time.time()
-    for recipient in ledger.unsent(record):
-        first = first or recipient
-        try:
-            composer.compose(recipient, recipient.first_attempt_at or now)
-        except RenderError as error:
-            failures.setdefault((error.place, error.message), []).append(recipient.source)
-            if len(failures) >= MAX_PROBLEMS:
-                break
-    if failures:
-        raise CampaignError(
-            [
-                Problem(place, f"{what} (for {_some(sources)})")
-                for (place, what), sources in failures.items()
-            ]
-        )
-    return first
-
-
-def _some(sources: list[str]) -> str:
-    more = len(sources) - 3
-    return text.places(sources[:3]) + (f" and {more} more" if more > 0 else "")
-
-
-def ask(plan: Plan, submission: Submission, rates: tuple[Rate, ...], limit: int | None) -> None:
-    """Shows what would be sent, and asks. Raises CampaignError for a no, or if nobody is there."""
-    number = min(plan.unsent, limit or plan.unsent)
-    for name, value in _summary(plan, submission, rates, number):
-        click.echo(f"{click.style(f'{name:<13}', dim=True)}{value}", err=True)
-    click.echo(err=True)
-    _confirm(f"Send to {text.people(number)} now?")
-
-
-def ask_about_change(plan: Plan) -> None:
-    """Content differs from what others have. Raises like `ask`."""
-    _confirm(
-        f"The content changed since {text.people(plan.accepted)} got theirs."
-        f" Send the new one to the other {plan.unsent:,}?",
-        "--accept-changes",
-    )
-
-
-def _confirm(question: str, flag: str = "--yes") -> None:
-    if not sys.stdin.isatty():
-        raise CampaignError(f"{question} There is no terminal to answer at; pass {flag}")
-    if not click.confirm(question, default=False, err=True):
-        raise CampaignError("nothing was sent")
-
-
-def _summary(
-    plan: Plan, submission: Submission, rates: tuple[Rate, ...], number: int
-) -> Iterator[tuple[str, str]]:
-    assert plan.first is not None
-    design = plan.campaign.design
-    author = design.author
-    name = f"{author.display_name} " if author.display_name else ""
-    yield "campaign", plan.campaign.name
-    yield "from", f"{name}<{author.address}>"
-    login = f", login {submission.username}" if submission.username else ", no login"
-    yield "server", f"{submission.host}:{submission.port} ({submission.security}){login}"
-    yield "subject", plan.composer.subject(plan.first)
-    yield "recipients", _recipients(plan)
-    if plan.tally.get(State.IN_DOUBT):
-        yield "in doubt", f"{plan.tally[State.IN_DOUBT]} are held and not sent to again"
-    files = (f"{a.name} ({text.size(len(a.content))})" for a in design.attachments)
-    yield "attachments", ", ".join(files) or "none"
-    at_least = text.duration(text.estimate(number, rates))
-    yield "rate", f"{', '.join(map(str, rates))}: about {at_least}" if rates else "unlimited"
-
-
-def _recipients(plan: Plan) -> str:
-    rows = plan.found.recipients + plan.found.invalid + plan.found.duplicates
-    parts = text.left_out(plan.found)
-    if plan.accepted:
-        parts.append(f"{plan.accepted:,} already have it")
-    return f"{plan.unsent:,} of {rows:,}" + (f": {'; '.join(parts)}" if parts else "")

@@ -5,9 +5,7 @@ from pathlib import Path
 
 import click
 
-from bulkmail.campaign import LEDGER_NAME
 from bulkmail.cli import options, text
-from bulkmail.errors import MissingFileError
 from bulkmail.ledger import LedgerView
 
 
@@ -23,7 +21,7 @@ def status(file: Path | None, in_sandbox: bool, as_json: bool) -> None:
         ledger, record = options.recorded(file, in_sandbox)
         records = [record]
     else:
-        ledger = LedgerView(_here(in_sandbox))
+        ledger = LedgerView(options.ledger_here(in_sandbox=in_sandbox))
         records = ledger.campaigns()
     for record in records:
         tally = ledger.tally(record)
@@ -33,13 +31,3 @@ def status(file: Path | None, in_sandbox: bool, as_json: bool) -> None:
         else:
             click.echo(f"{record.name}: {text.states(tally)}")
     ledger.close()
-
-
-def _here(in_sandbox: bool) -> Path:
-    """The ledger of the project that the current folder belongs to."""
-    name = Path(options.SANDBOX_FOLDER, LEDGER_NAME) if in_sandbox else Path(LEDGER_NAME)
-    here = Path.cwd()
-    for folder in (here, *here.parents):
-        if (folder / name).is_file():
-            return folder / name
-    raise MissingFileError(f"no {name} here or in a folder above; name a campaign FILE")

@@ -7,7 +7,7 @@ from typing import Any
 import click
 from rich.console import Console
 
-from bulkmail.campaign import shown
+from bulkmail.campaign.files import shown
 from bulkmail.cli import text
 from bulkmail.cli.plan import Plan
 from bulkmail.cli.show import show_message
@@ -17,7 +17,7 @@ from bulkmail.model import FILTERED, State
 from bulkmail.sandbox import Sandbox
 
 UNFINISHED = (State.PENDING, State.IN_FLIGHT, State.DEFERRED)
-TO_LOOK_AT = (State.FAILED, State.IN_DOUBT)
+TO_LOOK_AT = (State.FAILED, State.EXPIRED, State.IN_DOUBT)
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,7 @@ class Summary:
             "event": "summary",
             "campaign": self.plan.campaign.name,
             "states": self.tally,
+            "sent": self.tally.get(State.ACCEPTED, 0) - self.plan.accepted,
             "seconds": round(self.seconds, 3),
         }
         if self.stop is not None:
@@ -115,8 +116,11 @@ class Summary:
         looks = [state for state in TO_LOOK_AT if self.tally.get(state)]
         if looks:
             yield f"who, and why:   bulkmail report {file}{flag} --state {','.join(looks)}"
-        elif self.sandbox is None:
+        elif self.sandbox is None and self.tally.get(State.ACCEPTED):
             yield f"who got it:     bulkmail report {file}"
+        if follow_up := [state for state in looks if state is not State.IN_DOUBT]:
+            source = f"{{campaign: {self.plan.campaign.name}, states: [{', '.join(follow_up)}]}}"
+            yield f"write to them:  a new campaign with  recipients: [{source}]"
         if self.sandbox is not None:
             yield from self._after_rehearsal(self.sandbox)
 

@@ -12,6 +12,10 @@ def people(number: int) -> str:
     return f"{number:,} {'person' if number == 1 else 'people'}"
 
 
+def recipients(number: int) -> str:
+    return f"{number:,} recipient" + "s" * (number != 1)
+
+
 def size(octets: int) -> str:
     """As file managers show it: 27 KB."""
     value = float(octets)
@@ -38,14 +42,20 @@ def duration(seconds: float) -> str:
     raise AssertionError
 
 
+def about(seconds: float) -> str:
+    """An estimate: `less than a second`, `about 12 seconds`."""
+    return "less than a second" if seconds < 1 else f"about {duration(math.ceil(seconds))}"
+
+
 def moment(at: float) -> str:
     """A time in the reader's zone."""
     return f"{datetime.fromtimestamp(at).astimezone():%Y-%m-%d %H:%M %Z}"
 
 
 def states(tally: dict[State, int]) -> str:
-    """`27 accepted · 2 invalid`, in the order of the states."""
-    parts = [f"{tally[state]:,} {state.replace('_', ' ')}" for state in State if tally.get(state)]
+    """`27 accepted · 2 invalid`, accepted first, then in the order of the states."""
+    order = sorted(State, key=lambda state: state is not State.ACCEPTED)
+    parts = [f"{tally[state]:,} {state.replace('_', ' ')}" for state in order if tally.get(state)]
     return " · ".join(parts) or "nobody"
 
 
@@ -63,17 +73,18 @@ def short_places(sources: Sequence[str]) -> Iterator[str]:
         last = file
 
 
-def left_out(found: Enrolment) -> list[str]:
+def left_out(found: Enrolment, *, with_places: bool = True) -> list[str]:
     """`2 invalid members.csv:9, :21` and `1 duplicate members.csv:26`, as far as there are any."""
     parts = []
     for number, state, word in (
         (found.invalid, State.INVALID, "invalid"),
         (found.duplicates, State.DUPLICATE, "duplicate" + "s" * (found.duplicates > 1)),
+        (found.suppressed, State.SUPPRESSED, "excluded"),
     ):
         if number:
             sources = [source for source, filtered, _ in found.filtered if filtered is state]
             more = " …" if number > len(sources) else ""
-            parts.append(f"{number} {word} {places(sources)}{more}")
+            parts.append(f"{number:,} {word}" + f" {places(sources)}{more}" * with_places)
     return parts
 
 

@@ -115,8 +115,8 @@ class Desk:
         """Takes the next grant of the rates: seconds until then, or None if that is too far."""
         now = asyncio.get_running_loop().time()
         at = self._pace.earliest(now)
-        if at - now > self._limits.rate_wait:
-            self.closed = _rate_stop(time.time() + at - now)
+        if at - now > self._limits.wait:
+            self.closed = come_back("the rate allows the next message", time.time() + at - now)
             return None
         self._pace.grant(at)
         self.ahead = at <= now
@@ -136,7 +136,7 @@ class Desk:
         return self._claimed.popleft()
 
 
-def _rate_stop(at: float) -> Stop:
+def come_back(why: str, at: float) -> Stop:
+    """`why` it cannot go on before `at`: "the rate allows the next message"."""
     when = datetime.fromtimestamp(at).astimezone()
-    reason = f"the rate allows the next message on {when:%Y-%m-%d at %H:%M %Z}"
-    return Stop(ExitStatus.CONTINUE, reason, at)
+    return Stop(ExitStatus.CONTINUE, f"{why} on {when:%Y-%m-%d at %H:%M %Z}", at)

@@ -1,13 +1,16 @@
 """One run of one campaign, from the first session to the last."""
 
 import asyncio
+import time
 from collections.abc import Callable
 
-from bulkmail.delivery.desk import Desk, Halt
+from bulkmail.delivery.desk import Desk, Halt, come_back
 from bulkmail.delivery.seams import Composer, Ledger, Limits, Server, Stop
 from bulkmail.delivery.worker import Shared, Worker
 from bulkmail.model import Outcome, Recipient, State
 from bulkmail.pace import Pace
+
+LOOK_AT_CLOCK_SECONDS = 10.0
 
 
 class Delivery:
@@ -49,6 +52,8 @@ class Delivery:
         """Sends until everyone is settled, or something stops it: then what."""
         bound = asyncio.create_task(self._bound_drain())
         try:
+            if (too_early := await self._wait_for_start()) is not None:
+                return too_early
             while not (self._halt or self._desk.closed or self._desk.is_empty):
                 async with asyncio.TaskGroup() as self._tasks:
                     self._grow()
@@ -66,6 +71,18 @@ class Delivery:
         """Waits for nothing: what may have been taken is in doubt, the rest is released."""
         for session in tuple(self._shared.sessions):
             session.abort(cause)
+
+    async def _wait_for_start(self) -> Stop | None:
+        """Looks at the clock on the wall now and then, which also goes on while a laptop sleeps."""
+        start_at = self._limits.start_at
+        if start_at is None:
+            return None
+        if start_at - time.time() > self._limits.wait:
+            return come_back("it is to start", start_at)
+        while (left := start_at - time.time()) > 0:
+            if await self._halt.within(min(left, LOOK_AT_CLOCK_SECONDS)):
+                break
+        return None
 
     async def _bound_drain(self) -> None:
         await self._halt.wait()

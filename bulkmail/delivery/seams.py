@@ -52,8 +52,11 @@ class Limits:
     messages_per_connection: int = 100
     messages: int | None = None
     """In this run; None: all."""
-    rate_wait: float = 3600.0
-    """If the rates' next grant is further away, the run ends and says when to come back."""
+    start_at: float | None = None
+    """When the first message may go, in seconds since the epoch; None: now."""
+    wait: float = 3600.0
+    """If the start or the rates' next grant is further away, the run ends and says when to come
+    back."""
     drain: float = 30.0
     """For what is under way when the run is told to stop."""
     first_reconnect: float = 1.0
@@ -64,6 +67,8 @@ class Limits:
     """… and after."""
     first_retry: float = 300.0
     longest_retry: float = 14400.0
+    give_up: float = 172800.0
+    """After the first attempt: who would be tried again later than that is expired."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -192,16 +192,20 @@ class Worker:
         shared = self._shared
         due_at = 0.0
         if state is State.DEFERRED:
-            limits = shared.limits
-            due_at = time.time() + min(
-                limits.longest_retry, limits.first_retry * 2**recipient.attempts
-            )
+            due_at = self._next_try(recipient)
+            if due_at > (recipient.first_attempt_at or 0.0) + shared.limits.give_up:
+                state, due_at = State.EXPIRED, 0.0
         elif state is State.PENDING:
             shared.released[recipient.id] += 1
             # Its own message may be what breaks the sessions: then the others go before it.
             shared.desk.release(recipient, last=shared.released[recipient.id] > 1)
         shared.ledger.settle(Settlement(recipient.id, state, outcome, due_at))
         shared.on_settled(recipient, state, outcome)
+
+    def _next_try(self, recipient: Recipient) -> float:
+        limits = self._shared.limits
+        pause = limits.first_retry * 2.0 ** min(recipient.attempts, 30)
+        return time.time() + min(limits.longest_retry, pause)
 
 
 async def _unless_halted(halt: Halt, server: Server) -> Session | None:

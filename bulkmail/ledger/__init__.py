@@ -2,11 +2,12 @@
 
     pending ──claim──▶ in_flight ──▶ accepted   a 2xx to the final dot: the server is responsible
        ▲                  ├────────▶ deferred ──(due)──▶ in_flight
+       │                  ├────────▶ expired    deferred for longer than the campaign says
        │                  ├────────▶ failed
        └──release─────────┤
                           └────────▶ in_doubt   the connection or the process died after the
                                                 content may have been taken
-    enrolled ▶ invalid, duplicate               pending, deferred ▶ cancelled
+    enrolled ▶ invalid, duplicate               pending, deferred ▶ cancelled, suppressed
 
 Guarantee. A recipient is `in_flight` in committed, synced storage before its final dot can leave:
 what cannot be recorded is not sent. `accepted` is only ever written after a 2xx to the dot.
@@ -14,18 +15,29 @@ what cannot be recorded is not sent. `accepted` is only ever written after a 2xx
 What a crash costs. A claim is memory only. An intent is committed only for a message that holds a
 slot (connections x window), so at most the slots are `in_flight` when a process is killed. The
 next run finds them so and records each as `in_doubt`, with the event counted; they are listed and
-not sent again. RFC 1047 and RFC 5321 3.8 say why no client can know better.
+not sent again, unless the campaign says `in_doubt: resend`, which puts them back to pending.
+RFC 1047 and RFC 5321 3.8 say why no client can know better.
 
 Same message for ever. Enrolment stores a random seed; Message-ID, boundaries and the date of the
 first intent are derived from the row, so a retry sends the bytes that were sent before.
 
-`sqlite.py` is the storage, its SQL stands in `schema.sql` and there; `view.py` reads it; `group.py`
-lets many tasks share one commit.
+`sqlite.py` is the storage, `enrolment.py` how rows become recipients, `suppression.py` the list of
+those who never get anything; the SQL stands in `schema.sql` and there. `view.py` reads a ledger;
+`group.py` lets many tasks share one commit.
 """
 
 from bulkmail.ledger.group import CampaignLedger
 from bulkmail.ledger.records import CampaignRecord, Enrolment
 from bulkmail.ledger.sqlite import SqliteLedger
+from bulkmail.ledger.suppression import release, suppress
 from bulkmail.ledger.view import LedgerView
 
-__all__ = ["CampaignLedger", "CampaignRecord", "Enrolment", "LedgerView", "SqliteLedger"]
+__all__ = [
+    "CampaignLedger",
+    "CampaignRecord",
+    "Enrolment",
+    "LedgerView",
+    "SqliteLedger",
+    "release",
+    "suppress",
+]

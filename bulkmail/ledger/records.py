@@ -7,12 +7,18 @@ from bulkmail.model import State
 
 @dataclass(frozen=True, slots=True)
 class CampaignRecord:
-    """A campaign as the ledger knows it. `content_digest` is that of the last run's content."""
+    """A campaign as the ledger knows it.
+
+    `content_digest` is that of the last run's content; `proven_digest` that with which every
+    recipient of the reading `proven_reading` was composed.
+    """
 
     id: int
     name: str
     seed: bytes
     content_digest: str
+    proven_digest: str
+    proven_reading: int
 
 
 @dataclass(slots=True)
@@ -22,7 +28,8 @@ class Enrolment:
     recipients: int = 0
     invalid: int = 0
     duplicates: int = 0
+    suppressed: int = 0
     filtered: list[tuple[str, State, str]] = field(default_factory=list)
-    """(source, state, reason) of the first filtered rows."""
+    """(source, state, reason) of the first rows that were left out for each reason."""
     removed: int = 0
     """Unsent recipients of an earlier reading that the sources no longer hold."""

@@ -1,4 +1,4 @@
--- The tables of a ledger, version 1. Times are seconds since the epoch; states are those of
+-- The tables of a ledger, version 2. Times are seconds since the epoch; states are those of
 -- bulkmail.model.State. PRAGMA user_version holds the version.
 
 CREATE TABLE campaign (
@@ -7,7 +7,9 @@ CREATE TABLE campaign (
     seed            BLOB NOT NULL,            -- secret: Message-IDs and boundaries come from it
     created_at      REAL NOT NULL,
     content_digest  TEXT NOT NULL DEFAULT '', -- of the last run's content
-    reading         INTEGER NOT NULL DEFAULT 0 -- how often the sources were read
+    reading         INTEGER NOT NULL DEFAULT 0, -- how often the sources were read
+    proven_digest   TEXT NOT NULL DEFAULT '', -- with this content everyone was composed once …
+    proven_reading  INTEGER NOT NULL DEFAULT 0 -- … who was known by that reading
 );
 
 CREATE TABLE recipient (
@@ -18,6 +20,8 @@ CREATE TABLE recipient (
     fields           TEXT NOT NULL,           -- JSON object: the columns of the row
     source           TEXT NOT NULL,           -- file:line
     reading          INTEGER NOT NULL,        -- the last reading that found this person
+    changed_reading  INTEGER NOT NULL,        -- the last one that found other data
+    files_digest     TEXT NOT NULL DEFAULT '', -- of the attachments of this person alone
     state            TEXT NOT NULL,
     reason           TEXT NOT NULL DEFAULT '', -- why it is in this state, for a person
     attempts         INTEGER NOT NULL DEFAULT 0,
@@ -36,6 +40,14 @@ CREATE UNIQUE INDEX recipient_person ON recipient (campaign_id, address_key)
 
 -- Claims and tallies.
 CREATE INDEX recipient_state ON recipient (campaign_id, state, due_at, id);
+
+-- Addresses that no campaign of the project sends to.
+CREATE TABLE suppression (
+    address_key  TEXT PRIMARY KEY,
+    address      TEXT NOT NULL,               -- as written
+    reason       TEXT NOT NULL,
+    at           REAL NOT NULL
+) WITHOUT ROWID;
 
 -- What the rates remember, by account: in this second `number` messages were granted, the last one
 -- at `at`.

@@ -15,40 +15,36 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
-from bulkmail.address import address_key
 from bulkmail.errors import LedgerBusyError, LedgerError
+from bulkmail.ledger.enrolment import enrol
 from bulkmail.ledger.records import CampaignRecord, Enrolment
-from bulkmail.ledger.view import VERSION, find_campaign, marks, tally
-from bulkmail.model import FILTERED, UNSENT, Intent, Recipient, Row, Settlement, State
+from bulkmail.ledger.view import PORTION, VERSION, check_version, find_campaign, marks, tally
+from bulkmail.model import UNSENT, Intent, Recipient, Row, Settlement, State
 
 BUSY_SECONDS = 30
-LISTED_FILTERED_ROWS = 10
-PORTION = 500
 GRANTS_KEPT_SECONDS = 86400
 """The longest period a rate can have."""
 
 _SELECT_RECIPIENT = """
-SELECT id, address, fields, source, attempts, first_attempt_at FROM recipient
+SELECT id, address, fields, source, attempts, first_attempt_at, files_digest FROM recipient
 """
 
-_ENROL = """
-INSERT INTO recipient (campaign_id, address, address_key, fields, source, reading, state)
-VALUES (?, ?, ?, ?, ?, ?, 'pending')
-ON CONFLICT (campaign_id, address_key) WHERE state NOT IN ('invalid', 'duplicate') DO UPDATE
-SET reading = excluded.reading,
-    source = excluded.source,
-    address = iif(attempts = 0 AND state IN ('pending', 'cancelled'), excluded.address, address),
-    fields = iif(state IN ('pending', 'deferred', 'cancelled'), excluded.fields, fields),
-    due_at = iif(state = 'cancelled', 0, due_at),
-    reason = iif(state = 'cancelled', '', reason),
-    state = iif(state = 'cancelled', 'pending', state)
-WHERE reading < excluded.reading
+# In the order of the table itself: by the index on states each portion would sort all that is left.
+_SELECT_UNSENT = f"""
+{_SELECT_RECIPIENT} NOT INDEXED
+WHERE campaign_id = ? AND state IN ('pending', 'deferred') AND changed_reading > ? AND id > ?
+ORDER BY id LIMIT ?
 """
 
-_ENROL_FILTERED = """
-INSERT INTO recipient
-    (campaign_id, address, address_key, fields, source, reading, state, reason)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+_SENT_BEFORE = """
+SELECT campaign.name, count(*)
+FROM campaign
+JOIN recipient sent ON sent.campaign_id = campaign.id
+    AND sent.state IN ('accepted', 'in_flight', 'in_doubt')
+JOIN recipient unsent ON unsent.campaign_id = ? AND unsent.address_key = sent.address_key
+    AND unsent.state IN ('pending', 'deferred')
+WHERE campaign.id <> ? AND campaign.content_digest = ?
+GROUP BY campaign.id ORDER BY count(*) DESC LIMIT 1
 """
 
 _INTEND = """
@@ -107,8 +103,7 @@ class SqliteLedger:
         if path is not None:
             self._lock = _run_lock(path)
         try:
-            self._db = _opened(str(path) if path else "")
-            self._migrate()
+            self._db = opened(path)
         except sqlite3.Error as error:
             raise LedgerError(f"{self.name}: {error}") from error
 
@@ -143,49 +138,18 @@ class SqliteLedger:
         return record
 
     @_guarded
-    def enrol(self, campaign: CampaignRecord, rows: Iterable[Row]) -> Enrolment:
+    def enrol(
+        self,
+        campaign: CampaignRecord,
+        rows: Iterable[Row],
+        excluded: Iterable[tuple[str, str]] = (),
+    ) -> Enrolment:
         """Takes in one reading of all sources: who is new is added, who is known is kept.
 
-        Of rows for one person the first counts. Filtered rows are those of this reading.
+        Of rows for one person the first counts. Whoever is among `excluded` (address, why) becomes
+        suppressed.
         """
-        db, found = self._db, Enrolment()
-        db.execute("UPDATE campaign SET reading = reading + 1 WHERE id = ?", (campaign.id,))
-        [reading] = db.execute(
-            "SELECT reading FROM campaign WHERE id = ?", (campaign.id,)
-        ).fetchone()
-        db.execute(
-            "DELETE FROM recipient WHERE campaign_id = ? AND state IN ('invalid', 'duplicate')",
-            (campaign.id,),
-        )
-        for row in rows:
-            self._enrol_one(campaign.id, reading, row, found)
-        found.removed = self._count_removed(campaign, reading)
-        return found
-
-    def _enrol_one(self, campaign_id: int, reading: int, row: Row, found: Enrolment) -> None:
-        fields = json.dumps(dict(row.fields), ensure_ascii=False, separators=(",", ":"))
-        key = address_key(row.address)
-        values = (campaign_id, row.address, key, fields, row.source, reading)
-        if row.fault is not None:
-            state, reason = State.INVALID, row.fault
-            found.invalid += 1
-        elif self._db.execute(_ENROL, values).rowcount:
-            found.recipients += 1
-            return
-        else:
-            state, reason = State.DUPLICATE, "the same person stands above"
-            found.duplicates += 1
-        self._db.execute(_ENROL_FILTERED, (*values, state, reason))
-        if len(found.filtered) < LISTED_FILTERED_ROWS:
-            found.filtered.append((row.source, state, reason))
-
-    def _count_removed(self, campaign: CampaignRecord, reading: int) -> int:
-        [number] = self._db.execute(
-            f"SELECT count(*) FROM recipient WHERE campaign_id = ? AND state IN ({marks(UNSENT)})"
-            " AND reading < ?",
-            (campaign.id, *UNSENT, reading),
-        ).fetchone()
-        return int(number)
+        return enrol(self._db, campaign, rows, excluded)
 
     @_guarded
     def cancel_removed(self, campaign: CampaignRecord) -> int:
@@ -203,6 +167,31 @@ class SqliteLedger:
             "UPDATE campaign SET content_digest = ? WHERE id = ?", (digest, campaign.id)
         )
 
+    @_guarded
+    def set_proven(self, campaign: CampaignRecord, digest: str) -> None:
+        """Everyone unsent was composed with the content `digest`."""
+        self._db.execute(
+            "UPDATE campaign SET proven_digest = ?, proven_reading = reading WHERE id = ?",
+            (digest, campaign.id),
+        )
+
+    @_guarded
+    def set_files_digest(self, recipient: Recipient, digest: str) -> None:
+        """What the attachments of this person alone were when they were checked."""
+        self._db.execute(
+            "UPDATE recipient SET files_digest = ? WHERE id = ?", (digest, recipient.id)
+        )
+
+    @_guarded
+    def sent_before(self, campaign: CampaignRecord, digest: str) -> tuple[str, int] | None:
+        """Another campaign with the content `digest`, and how many of those who are unsent here it
+        was sent to, if anybody.
+        """
+        found: tuple[str, int] | None = self._db.execute(
+            _SENT_BEFORE, (campaign.id, campaign.id, digest)
+        ).fetchone()
+        return found
+
     # -- sending ---------------------------------------------------------------------------------
 
     @_guarded
@@ -210,16 +199,34 @@ class SqliteLedger:
         """Records as in doubt who was in flight when an earlier run died; how many."""
         return self._db.execute(_RECOVER, (campaign.id,)).rowcount
 
-    def unsent(self, campaign: CampaignRecord) -> Iterator[Recipient]:
-        """Everyone whom a run would still send to, now or later, in the order of enrolment."""
+    @_guarded
+    def resend_in_doubt(self, campaign: CampaignRecord) -> int:
+        """Puts those in doubt back to pending, as their author chose; the events stay counted."""
+        return self._db.execute(
+            "UPDATE recipient SET state = 'pending', due_at = 0,"
+            " reason = 'was in doubt; sent again, as the campaign says'"
+            " WHERE campaign_id = ? AND state = 'in_doubt'",
+            (campaign.id,),
+        ).rowcount
+
+    def unsent(
+        self, campaign: CampaignRecord, changed_after_reading: int = 0
+    ) -> Iterator[Recipient]:
+        """Everyone whom a run would still send to, now or later, in the order of enrolment.
+
+        With `changed_after_reading` only those who are new, or whose data changed, since then.
+        """
         after_id = 0
-        while portion := self._unsent_after(campaign, after_id):
+        while portion := self._unsent_after(campaign, changed_after_reading, after_id):
             yield from portion
             after_id = portion[-1].id
 
     @_guarded
-    def _unsent_after(self, campaign: CampaignRecord, after_id: int) -> list[Recipient]:
-        return self._recipients("state IN ('pending', 'deferred')", campaign, after_id, PORTION)
+    def _unsent_after(
+        self, campaign: CampaignRecord, reading: int, after_id: int
+    ) -> list[Recipient]:
+        rows = self._db.execute(_SELECT_UNSENT, (campaign.id, reading, after_id, PORTION))
+        return [_recipient(row) for row in rows]
 
     @_guarded
     def pending(self, campaign: CampaignRecord, after_id: int, limit: int) -> list[Recipient]:
@@ -294,17 +301,6 @@ class SqliteLedger:
 
     # -- inside ----------------------------------------------------------------------------------
 
-    def _migrate(self) -> None:
-        [version] = self._db.execute("PRAGMA user_version").fetchone()
-        if version > VERSION:
-            raise LedgerError(
-                f"{self.name} was written by a newer bulkmail (version {version}; this one knows"
-                f" {VERSION}). Upgrade bulkmail"
-            )
-        if version == 0:
-            schema = files("bulkmail.ledger").joinpath("schema.sql").read_text("utf-8")
-            self._db.executescript(f"BEGIN; {schema} PRAGMA user_version = {VERSION}; COMMIT;")
-
     @_guarded
     def _begin(self) -> None:
         self._db.execute("BEGIN IMMEDIATE")
@@ -317,12 +313,20 @@ class SqliteLedger:
             raise LedgerError(f"{self.name}: {error}") from error
 
 
-def _opened(path: str) -> sqlite3.Connection:
-    db = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+def opened(path: Path | None) -> sqlite3.Connection:
+    """The ledger at `path`, made if it is new; None is a scratch one. Raises what SQLite raises."""
+    db = sqlite3.connect(
+        path or "", timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
+    )
     db.execute("PRAGMA journal_mode = WAL")
     db.execute("PRAGMA synchronous = FULL")
     db.execute("PRAGMA fullfsync = ON")  # macOS: fsync alone does not reach the disk
     db.execute("PRAGMA foreign_keys = ON")
+    [version] = db.execute("PRAGMA user_version").fetchone()
+    check_version(str(path), version)
+    if version == 0:
+        schema = files("bulkmail.ledger").joinpath("schema.sql").read_text("utf-8")
+        db.executescript(f"BEGIN; {schema} PRAGMA user_version = {VERSION}; COMMIT;")
     return db
 
 
@@ -343,8 +347,10 @@ def _run_lock(path: Path) -> sqlite3.Connection:
 
 
 def _recipient(row: tuple[Any, ...]) -> Recipient:
-    id_, address, fields, source, attempts, first_attempt_at = row
-    return Recipient(id_, address, json.loads(fields), source, attempts, first_attempt_at)
+    id_, address, fields, source, attempts, first_attempt_at, files_digest = row
+    return Recipient(
+        id_, address, json.loads(fields), source, attempts, first_attempt_at, files_digest
+    )
 
 
 def _intent_row(intent: Intent) -> tuple[Any, ...]:
@@ -363,6 +369,3 @@ def _settlement_row(settled: Settlement) -> tuple[Any, ...]:
         int(settled.state is State.IN_DOUBT),
         settled.recipient_id,
     )
-
-
-assert {"invalid", "duplicate"} == FILTERED, "the schema's unique index names these states"

@@ -8,10 +8,11 @@ from typing import Any
 
 from bulkmail.errors import LedgerError
 from bulkmail.ledger.records import CampaignRecord
-from bulkmail.model import State
+from bulkmail.model import Row, State
 
-VERSION = 1
-"""Of the schema; a ledger with a higher one is refused."""
+PORTION = 500
+VERSION = 2
+"""Of the schema; a ledger with another one is refused."""
 
 
 class LedgerView:
@@ -24,8 +25,7 @@ class LedgerView:
             [version] = self._db.execute("PRAGMA user_version").fetchone()
         except sqlite3.Error as error:
             raise LedgerError(f"{path}: {error}") from error
-        if version > VERSION:
-            raise LedgerError(f"{path} was written by a newer bulkmail. Upgrade bulkmail")
+        check_version(str(path), version)
 
     def close(self) -> None:
         self._db.close()
@@ -45,10 +45,13 @@ class LedgerView:
         self, campaign: CampaignRecord, states: Collection[State]
     ) -> Iterator[dict[str, Any]]:
         """One dictionary per recipient, in the order of enrolment; no `states` means all."""
-        where = f"AND state IN ({marks(states)})" if states else ""
+        # All of them stand in order in the table itself; a few are found by the index, and sorted.
+        where = f"WHERE campaign_id = ? AND state IN ({marks(states)})"
+        if not states:
+            where = "NOT INDEXED WHERE campaign_id = ?"
         rows = self._db.execute(
             "SELECT address, state, source, reason, reply, attempts, in_doubt_events, message_id,"
-            f" fields FROM recipient WHERE campaign_id = ? {where} ORDER BY id",
+            f" fields FROM recipient {where} ORDER BY id",
             (campaign.id, *states),
         )
         names = ("email", "state", "source", "reason", "reply", "attempts", "in_doubt_events")
@@ -59,10 +62,48 @@ class LedgerView:
                 "fields": json.loads(fields),
             }
 
+    def people(self, campaign: CampaignRecord, states: Collection[State]) -> Iterator[Row]:
+        """Those of `campaign` in these states, as rows of a source, in the order of enrolment."""
+        after_id = 0
+        while rows := self._people_after(campaign, states, after_id):
+            for after_id, address, fields, source in rows:  # noqa: B007  the last one is used
+                yield Row(address, json.loads(fields), source)
+
+    def _people_after(
+        self, campaign: CampaignRecord, states: Collection[State], after_id: int
+    ) -> list[tuple[int, str, str, str]]:
+        return self._db.execute(
+            "SELECT id, address, fields, source FROM recipient NOT INDEXED WHERE campaign_id = ?"
+            f" AND state IN ({marks(states)}) AND id > ? ORDER BY id LIMIT ?",
+            (campaign.id, *states, after_id, PORTION),
+        ).fetchall()
+
+    def suppressed(self) -> Iterator[tuple[str, str, float]]:
+        """(address, reason, since when) of everyone who is never sent to, by address."""
+        yield from self._db.execute(
+            "SELECT address, reason, at FROM suppression ORDER BY address_key"
+        )
+
+
+def check_version(name: str, version: int) -> None:
+    """Raises LedgerError if the ledger `name` has another schema than this bulkmail."""
+    if version > VERSION:
+        raise LedgerError(
+            f"{name} was written by a newer bulkmail (version {version}; this one knows"
+            f" {VERSION}). Upgrade bulkmail"
+        )
+    if 0 < version < VERSION:
+        raise LedgerError(
+            f"{name} was written by a bulkmail that was never released (version {version})."
+            " Finish with that one, or move the file away"
+        )
+
 
 def find_campaign(db: sqlite3.Connection, name: str) -> CampaignRecord | None:
     row = db.execute(
-        "SELECT id, name, seed, content_digest FROM campaign WHERE name = ?", (name,)
+        "SELECT id, name, seed, content_digest, proven_digest, proven_reading FROM campaign"
+        " WHERE name = ?",
+        (name,),
     ).fetchone()
     return CampaignRecord(*row) if row else None
 

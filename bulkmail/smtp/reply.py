@@ -59,10 +59,17 @@ class ReplyReader:
 
 
 def make_reply(code: int, text: bytes) -> Reply:
-    """A reply from its code and the text of its lines, one a line."""
-    shown = printable(text)
-    enhanced = _ENHANCED.match(shown)
-    return Reply(code, enhanced.group(1) if enhanced else "", shown)
+    """A reply from its code and the text of its lines, one a line.
+
+    An enhanced code that each line repeats (RFC 2034 4) stands once in the text.
+    """
+    enhanced = _ENHANCED.match(printable(text))
+    if enhanced is None:
+        return Reply(code, "", printable(text))
+    first, *more = text.split(b"\n")
+    repeated = enhanced.group(1).encode("ascii")
+    more = [line.strip().removeprefix(repeated).strip() for line in more]
+    return Reply(code, enhanced.group(1), printable(b"\n".join([first, *more])))
 
 
 def printable(text: bytes) -> str:

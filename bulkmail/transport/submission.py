@@ -23,16 +23,20 @@ from bulkmail.errors import (
 )
 from bulkmail.model import Security, Submission
 from bulkmail.smtp.conversation import Announced, Conversation
-from bulkmail.smtp.reply import printable
+from bulkmail.smtp.reply import make_reply, printable
 from bulkmail.transport.session import Session, Timeouts
 
 LOGIN_METHODS = ("plain", "login", "cram-md5")
 """In this order: over TLS the simplest is the one that servers implement best."""
 
+_APP_PASSWORD = (
+    "Gmail does not take your usual password here: make an app password (16 letters) at"
+    " https://myaccount.google.com/apppasswords"
+)
 _LOGIN_HINTS = {
-    "534": "Gmail wants an app password: Google Account > Security > 2-Step Verification,"
-    " then App passwords",
-    "5.7.8 ": "is it the app password (16 letters for Gmail), and the full address as username?",
+    "5.7.9 ": _APP_PASSWORD,
+    "support.google.com": _APP_PASSWORD,
+    "5.7.8 ": "Is it the password of this server, and the whole address as username?",
     "5.7.139": "Microsoft has SMTP AUTH disabled for this mailbox; an administrator can enable it",
 }
 
@@ -106,10 +110,10 @@ class SubmissionServer:
             raise self._login_refused(error) from None
 
     def _login_refused(self, error: aiosmtplib.SMTPAuthenticationError) -> BulkmailError:
-        said = f"{error.code} {_shown(error.message)}"
+        said = str(make_reply(error.code, error.message.encode("utf-8", "surrogateescape")))
         if 400 <= error.code < 500:
             return ServerUnreachableError(f"{self.name} could not check the login: {said}")
-        text = f"{self.name} refused the login of {self._submission.username}: {said}"
+        text = f"{self.name} refused the login of {self._submission.username}:\n  {said}"
         hint = next((hint for mark, hint in _LOGIN_HINTS.items() if mark in said), None)
         return LoginError(f"{text}\n{hint}" if hint else text)
 

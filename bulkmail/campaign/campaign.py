@@ -1,0 +1,201 @@
+"""A campaign that was read: what its messages share, who gets them, and through which server."""
+
+import hashlib
+import json
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+
+from bulkmail.address import address_check
+from bulkmail.campaign.file import CampaignFile, EarlierCampaign, FileSource
+from bulkmail.campaign.nodes import Places
+from bulkmail.campaign.secrets import read_secret
+from bulkmail.campaign.sources import address_rows, file_rows, person_row
+from bulkmail.campaign.templates import TemplateFolders
+from bulkmail.compose.headers import UnsafeHeaderError, check_header_text
+from bulkmail.compose.message import Design, OpenFile, PersonalFile, Source
+from bulkmail.compose.names import TemplateNames, names
+from bulkmail.compose.skeleton import Attachment, digest
+from bulkmail.errors import CampaignError, Problem
+from bulkmail.model import Row, State, Submission
+
+LEDGER_NAME = "bulkmail.sqlite"
+
+Earlier = Callable[[str, Collection[State]], Iterator[Row]]
+"""The people of an earlier campaign in these states. Raises LookupError with words."""
+
+
+@dataclass(frozen=True)
+class Campaign:
+    """A campaign that was read. `folder` holds its file; `project` holds all its campaigns."""
+
+    path: Path
+    project: Path
+    file: CampaignFile
+    places: Places
+    load: TemplateFolders
+    open_file: OpenFile = field(repr=False)
+    attachments: tuple[Attachment | PersonalFile, ...] = field(repr=False)
+    images: Mapping[str, Attachment] = field(repr=False)
+
+    @property
+    def folder(self) -> Path:
+        return self.path.parent
+
+    @property
+    def name(self) -> str:
+        return self.file.campaign or self.path.stem
+
+    @property
+    def ledger_path(self) -> Path:
+        return self.folder / self.file.ledger if self.file.ledger else self.project / LEDGER_NAME
+
+    @cached_property
+    def design(self) -> Design:
+        """What all its messages share."""
+        file = self.file
+        mailing_list = file.list
+        unsubscribe = mailing_list.unsubscribe if mailing_list else None
+        url = unsubscribe.url if unsubscribe else None
+        return Design(
+            campaign=self.name,
+            author=file.author,
+            reply_to=file.reply_to,
+            return_path=file.return_path or file.author.address,
+            subject=self._source(file.subject, "subject"),
+            html=file.template.html,
+            text=file.template.text,
+            variables=file.variables,
+            attachments=self.attachments,
+            images=self.images,
+            headers={n: self._source(v, "headers", n) for n, v in file.headers.items()},
+            list_id=mailing_list.id if mailing_list else None,
+            unsubscribe_mailto=unsubscribe.mailto if unsubscribe else None,
+            unsubscribe_url=self._source(url, "list", "unsubscribe", "url") if url else None,
+        )
+
+    @cached_property
+    def template_names(self) -> TemplateNames:
+        """The names that subject, headers and bodies use."""
+        return names(self.load, self._templates, self._inline_sources())
+
+    @property
+    def has_personal_files(self) -> bool:
+        """Whether some attachments are for one person each."""
+        return any(isinstance(file, PersonalFile) for file in self.attachments)
+
+    @property
+    def _templates(self) -> tuple[str, ...]:
+        return tuple(filter(None, (self.file.template.html, self.file.template.text)))
+
+    def digest(self) -> str:
+        """SHA-256 of the content: headers, templates, variables, attachments."""
+        design = self.design
+        shared = (
+            repr((design.author, design.reply_to, design.return_path, design.list_id)),
+            repr((design.html, design.text, design.unsubscribe_mailto)),
+            json.dumps([(n, s.text) for n, s in design.headers.items()]),
+            json.dumps(self._inline_sources()),
+            json.dumps(self.file.variables, sort_keys=True),
+            self.load.digest(self._templates),
+            json.dumps(list(design.images)),
+            digest(tuple(design.images.values())),
+            digest([file for file in design.attachments if isinstance(file, Attachment)]),
+        )
+        return hashlib.sha256("\0".join(shared).encode("utf-8", "surrogatepass")).hexdigest()
+
+    def submission(self) -> Submission:
+        """The server and login of the campaign; asks for the password if it says so."""
+        smtp = self.file.smtp
+        password = None
+        if smtp.username is not None and smtp.password is not None:
+            prompt = f"Password of {smtp.username} at {smtp.host}: "
+            password = read_secret(smtp.password, self.folder, prompt)
+        ca_file = str(self.folder / smtp.ca_file) if smtp.ca_file else None
+        return Submission(
+            smtp.host,
+            smtp.port,
+            smtp.effective_security,
+            smtp.username,
+            password,
+            ca_file,
+            smtp.helo,
+        )
+
+    def rehearsal(self) -> "Campaign":
+        """The same, to be sent at once and as fast as it goes."""
+        return replace(self, file=self.file.model_copy(update={"rate": (), "start_at": None}))
+
+    # -- recipients ------------------------------------------------------------------------------
+
+    def rows(self, earlier: Earlier, remark: Callable[[str], None]) -> Iterator[Row]:
+        """All rows of all sources, in order, each with its fault if it has one.
+
+        `remark` is told what a person should know about the sources. Raises CampaignError for a
+        source that is wrong as a whole.
+        """
+        address_fault = address_check(self.file.addresses.pattern)
+        in_headers = self._names_in_headers()
+        for row in self._source_rows(earlier, remark):
+            if clash := self.file.variables.keys() & row.fields.keys():
+                name = min(clash)
+                source = row.source.rpartition(":")[0]
+                message = f'"{name}" is also a column of {source}; rename one'
+                raise CampaignError([Problem(self.places.key(("variables", name)), message)])
+            fault = row.fault or address_fault(row.address) or _header_fault(row.fields, in_headers)
+            yield row if fault is None else replace(row, fault=fault)
+
+    def excluded(self) -> Iterator[tuple[str, str]]:
+        """(address, why) of everyone in the files of `exclude`. Raises CampaignError."""
+        for index, source in enumerate(self.file.exclude):
+            place = self.places.value(("exclude", index))
+            for address, at in address_rows(source, self.folder / source.file, place):
+                yield address, f"stands in {at}"
+
+    def _source_rows(self, earlier: Earlier, remark: Callable[[str], None]) -> Iterator[Row]:
+        for index, source in enumerate(self.file.recipients):
+            place = self.places.value(("recipients", index))
+            if isinstance(source, FileSource):
+                yield from file_rows(source, self.folder / source.file, place, remark)
+            elif isinstance(source, EarlierCampaign):
+                yield from self._earlier_rows(source, earlier, place)
+            else:
+                yield person_row(source, place)
+
+    def _earlier_rows(self, source: EarlierCampaign, earlier: Earlier, place: str) -> Iterator[Row]:
+        if source.campaign == self.name:
+            message = f'"{self.name}" is this campaign itself; name an earlier one'
+            raise CampaignError([Problem(place, message)])
+        try:
+            for row in earlier(source.campaign, source.known_states):
+                yield replace(row, source=f"{source.campaign}/{row.source}")
+        except LookupError as error:
+            raise CampaignError([Problem(place, str(error))]) from None
+
+    def _names_in_headers(self) -> frozenset[str]:
+        """Columns that reach a header field: a line break there refuses the row."""
+        return names(self.load, (), self._inline_sources()).used | {"name"}
+
+    def _inline_sources(self) -> list[str]:
+        """The templates that stand in the campaign file."""
+        design = self.design
+        sources = [design.subject, *design.headers.values()]
+        for file in design.attachments:
+            if isinstance(file, PersonalFile):
+                sources += [file.path, *([file.name] if file.name else [])]
+        if design.unsubscribe_url:
+            sources.append(design.unsubscribe_url)
+        return [source.text for source in sources]
+
+    def _source(self, text: str, *path: str) -> Source:
+        return Source(text, self.places.value(path))
+
+
+def _header_fault(fields: Mapping[str, str], in_headers: frozenset[str]) -> str | None:
+    for name in in_headers & fields.keys():
+        try:
+            check_header_text(fields[name])
+        except UnsafeHeaderError as error:
+            return f'the field "{name}", which stands in a header, holds {error}'
+    return None

@@ -1,0 +1,56 @@
+"""The folders that templates are read from: each file once, so that a run sends one version."""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from bulkmail.campaign.files import read, shown
+from bulkmail.compose.message import FileFaultError
+from bulkmail.compose.names import reachable
+from bulkmail.errors import CampaignError, MissingFileError, Problem
+
+
+class TemplateFolders:
+    """Reads templates by name from the first folder that has them.
+
+    A name that leads out of a folder, by itself or by a link, names nothing. Raises
+    MissingFileError for what cannot be read, CampaignError for what is no text.
+    """
+
+    def __init__(self, folders: list[Path]) -> None:
+        self._folders = folders
+        self._read: dict[str, tuple[str, str] | None] = {}
+
+    def __call__(self, name: str) -> tuple[str, str] | None:
+        if name not in self._read:
+            self._read[name] = self._find(name)
+        return self._read[name]
+
+    def digest(self, names: Iterable[str]) -> str:
+        """SHA-256 over these templates and all that they name, whether anyone needs them."""
+        sources = json.dumps(dict(reachable(self, names)), sort_keys=True)
+        return hashlib.sha256(sources.encode("ascii")).hexdigest()
+
+    def where(self) -> str:
+        """The folders that are looked in, for an error's text."""
+        return " or ".join(dict.fromkeys(shown(folder) for folder in self._folders))
+
+    def _find(self, name: str) -> tuple[str, str] | None:
+        for folder in self._folders if "\0" not in name else ():
+            path = Path(os.path.realpath(folder / name))
+            if path.is_relative_to(os.path.realpath(folder)) and os.path.exists(path):
+                return _text(path), shown(path)
+        return None
+
+
+def _text(path: Path) -> str:
+    try:
+        return read(path).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        message = "is not UTF-8; save it as UTF-8"
+        raise CampaignError([Problem(f"{shown(path)}:{line}", message)]) from None
+    except FileFaultError as error:
+        raise MissingFileError(str(error)) from None

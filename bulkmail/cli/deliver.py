@@ -1,0 +1,138 @@
+"""A plan sent: the delivery with its ledger, its server, its display and its signals."""
+
+import asyncio
+import json
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from types import FrameType
+from typing import Any
+
+import click
+
+from bulkmail.campaign import Campaign
+from bulkmail.cli import text
+from bulkmail.cli.plan import Plan
+from bulkmail.cli.progress import RunProgress
+from bulkmail.delivery import Delivery, Limits, Stop
+from bulkmail.errors import ExitStatus
+from bulkmail.ledger import CampaignLedger, SqliteLedger
+from bulkmail.model import Outcome, Recipient, State, Submission
+from bulkmail.pace import Pace
+from bulkmail.transport import SubmissionServer
+
+
+async def deliver(
+    plan: Plan,
+    ledger: SqliteLedger,
+    submission: Submission,
+    *,
+    limit: int | None,
+    wait_seconds: float,
+    as_json: bool,
+) -> Stop | None:
+    """Sends until everyone is settled, or something stops it: then what.
+
+    `as_json` prints every outcome as one line of JSON.
+    """
+    campaign = plan.campaign
+    changes = CampaignLedger(ledger, plan.record, submission.account)
+    progress = RunProgress(min(plan.unsent, limit or plan.unsent))
+
+    def settled(recipient: Recipient, state: State, outcome: Outcome) -> None:
+        # Whoever read the output may have gone (`run --json | head`); the run goes on without.
+        with suppress(OSError):
+            if state is not State.PENDING:
+                progress.settled(state)
+                if as_json:
+                    click.echo(json.dumps(_event(recipient, state, outcome), ensure_ascii=False))
+
+    delivery = Delivery(
+        changes,
+        SubmissionServer(submission),
+        plan.composer,
+        _pace(campaign, ledger, submission),
+        _limits(campaign, limit, wait_seconds),
+        settled,
+        content_proven=plan.accepted > 0 and not plan.content_changed,
+    )
+
+    def ledger_failed() -> None:
+        delivery.stop(Stop(ExitStatus.LEDGER, str(changes.failure)))
+        delivery.abort("the ledger cannot be written")
+
+    changes.on_failure = ledger_failed
+    with progress, _signals(delivery, progress):
+        _say_when_it_starts(campaign, wait_seconds, progress)
+        try:
+            return await delivery.run()
+        finally:
+            await changes.close()
+
+
+def _pace(campaign: Campaign, ledger: SqliteLedger, submission: Submission) -> Pace:
+    """The rates, which remember what this account sent in earlier runs."""
+    pace = Pace(campaign.file.rate)
+    now, loop_now = time.time(), asyncio.get_running_loop().time()
+    remembered = ledger.grants(submission.account, now)
+    pace.recall((loop_now - max(0.0, now - at), number) for at, number in remembered)
+    return pace
+
+
+def _limits(campaign: Campaign, limit: int | None, wait_seconds: float) -> Limits:
+    file = campaign.file
+    return Limits(
+        connections=file.smtp.connections,
+        messages_per_connection=file.smtp.messages_per_connection,
+        messages=limit,
+        start_at=file.start_at.timestamp() if file.start_at else None,
+        wait=wait_seconds,
+        first_retry=file.retry.first.total_seconds(),
+        longest_retry=file.retry.longest.total_seconds(),
+        give_up=file.retry.give_up.total_seconds(),
+    )
+
+
+def _say_when_it_starts(campaign: Campaign, wait_seconds: float, progress: RunProgress) -> None:
+    start_at = campaign.file.start_at
+    if start_at is not None and 0 < start_at.timestamp() - time.time() <= wait_seconds:
+        progress.say(f"starts at {text.moment(start_at.timestamp())}")
+
+
+@contextmanager
+def _signals(delivery: Delivery, progress: RunProgress) -> Iterator[None]:
+    """Ctrl-C or SIGTERM once: finish what is under way. Twice: abort."""
+    loop = asyncio.get_running_loop()
+    told = 0
+
+    def tell(number: int) -> None:
+        nonlocal told
+        told += 1
+        if told == 1:
+            status = ExitStatus.INTERRUPTED if number == signal.SIGINT else ExitStatus.TERMINATED
+            by = "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
+            delivery.stop(Stop(status, by))
+            progress.say("finishing what is under way; again to abort")
+        else:
+            delivery.abort("aborted")
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        loop.call_soon_threadsafe(tell, number)
+
+    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _event(recipient: Recipient, state: State, outcome: Outcome) -> dict[str, Any]:
+    return {
+        "event": "settled",
+        "email": recipient.address,
+        "state": state,
+        "reply": str(outcome.reply or ""),
+        "reason": "" if state is State.ACCEPTED else str(outcome),
+    }

@@ -1,0 +1,48 @@
+"""What ledgers know of earlier days: people of other campaigns, and who is never sent to."""
+
+from collections.abc import Collection, Iterator
+from datetime import datetime
+
+from bulkmail.campaign import Campaign
+from bulkmail.campaign.files import shown
+from bulkmail.cli.options import ledger_path
+from bulkmail.ledger import CampaignRecord, LedgerView
+from bulkmail.model import Row, State
+
+
+class Past:
+    """Reads the project's ledger, and for a rehearsal also the one that rehearsals keep."""
+
+    def __init__(self, campaign: Campaign, *, in_sandbox: bool = False) -> None:
+        real = ledger_path(campaign, False)
+        rehearsed = [ledger_path(campaign, True)] if in_sandbox else []
+        self._paths = [path for path in (real, *rehearsed) if path.is_file()]
+        self._real = real
+
+    def people(self, name: str, states: Collection[State]) -> Iterator[Row]:
+        """The people of the campaign `name` in these states. Raises LookupError with words."""
+        known: list[str] = []
+        for path in self._paths:
+            ledger = LedgerView(path)
+            if (record := ledger.campaign(name)) is not None:
+                return self._closing(ledger, record, states)
+            known += (campaign.name for campaign in ledger.campaigns())
+            ledger.close()
+        told = f"; known are {', '.join(known)}" if known else ""
+        raise LookupError(f'no campaign "{name}" in {shown(self._real)}{told}')
+
+    def suppressed(self) -> Iterator[tuple[str, str]]:
+        """(address, why) of everyone on the project's suppression list."""
+        if self._real in self._paths:
+            ledger = LedgerView(self._real)
+            for address, reason, at in ledger.suppressed():
+                why = f"suppressed on {datetime.fromtimestamp(at):%Y-%m-%d}"
+                yield address, f"{why}: {reason}" if reason else why
+            ledger.close()
+
+    @staticmethod
+    def _closing(
+        ledger: LedgerView, record: CampaignRecord, states: Collection[State]
+    ) -> Iterator[Row]:
+        yield from ledger.people(record, states)
+        ledger.close()

@@ -1,0 +1,119 @@
+"""What would be sent, as a person sees it before saying yes, and the questions themselves.
+
+Each raises CampaignError for a no, or where nobody is there to answer and no flag answers for them.
+"""
+
+import sys
+from collections.abc import Iterator
+
+import click
+
+from bulkmail.cli import text
+from bulkmail.cli.plan import Plan
+from bulkmail.compose.message import PersonalFile
+from bulkmail.compose.skeleton import Attachment
+from bulkmail.errors import CampaignError, Problem
+from bulkmail.model import State, Submission
+
+
+def ask(
+    plan: Plan, submission: Submission, limit: int | None, *, yes: bool, accept_changes: bool
+) -> None:
+    """Shows what would be sent, and asks, unless the flags have answered all that is to be asked.
+
+    A yes to sending is none to a content that changed since others got theirs.
+    """
+    changed = plan.content_changed and not accept_changes
+    if yes and not changed:
+        return
+    number = min(plan.unsent, limit or plan.unsent)
+    show(facts(plan, submission, number))
+    click.echo(err=True)
+    if changed:
+        _confirm(
+            f"The content changed since {text.people(plan.accepted)} got theirs."
+            f" Send the new one to the other {number:,} now?",
+            "--accept-changes",
+        )
+    else:
+        _confirm(f"Send to {text.people(number)} now?", "--yes")
+
+
+def refuse_what_was_sent(plan: Plan) -> None:
+    """Raises CampaignError where nobody would get a content that is new."""
+    if plan.unsent == 0 and plan.content_changed:
+        campaign = plan.campaign
+        message = (
+            f'all {plan.accepted:,} already have "{campaign.name}", with the content that it had'
+            " then.\nIf this is something new, give it a new name: `campaign: …`"
+        )
+        raise CampaignError([Problem(campaign.places.key(("campaign",)), message)])
+
+
+def refuse_second_name(plan: Plan) -> None:
+    """Raises CampaignError if these people have this content by another campaign's name."""
+    if plan.sent_before is not None:
+        name, number = plan.sent_before
+        who = "all" if number == plan.unsent else f"{number:,} of"
+        message = (
+            f'{who} {text.people(plan.unsent)} already have this content, as "{name}".\n'
+            f'  go on with that:  campaign: "{name}"\n'
+            f"  send it again:    bulkmail run {plan.campaign.path} --new"
+        )
+        raise CampaignError([Problem(plan.campaign.places.key(("campaign",)), message)])
+
+
+def show(lines: Iterator[tuple[str, str]]) -> None:
+    """Facts, one a line, their names dimmed, on standard error."""
+    for name, value in lines:
+        click.echo(f"{click.style(f'{name:<13}', dim=True)}{value}", err=True)
+
+
+def facts(plan: Plan, submission: Submission, number: int) -> Iterator[tuple[str, str]]:
+    """What would be sent to `number` people, by whom, and how: (name, value)."""
+    assert plan.first is not None
+    design = plan.campaign.design
+    author = design.author
+    name = f"{author.display_name} " if author.display_name else ""
+    yield "campaign", plan.campaign.name
+    yield "from", f"{name}<{author.address}>"
+    login = f", login {submission.username}" if submission.username else ", no login"
+    yield "server", f"{submission.host}:{submission.port} ({submission.security}){login}"
+    yield "subject", plan.composer.subject(plan.first)
+    yield "recipients", _recipients(plan)
+    if plan.tally.get(State.IN_DOUBT):
+        yield "in doubt", f"{plan.tally[State.IN_DOUBT]} are held and not sent to again"
+    if plan.resent:
+        yield "in doubt", f"{plan.resent} may have it already, and are sent to again"
+    for column, places in sorted(plan.proof.empty.items()):
+        yield "empty", f"{column} is empty for {text.recipients(places.number)}: {places}"
+    for remark in plan.remarks:
+        yield "note", remark
+    yield "attachments", ", ".join(map(_attachment, design.attachments)) or "none"
+    if (start_at := plan.campaign.file.start_at) is not None:
+        yield "start", f"{start_at:%Y-%m-%d %H:%M %Z}"
+    rates = plan.campaign.file.rate
+    at_least = text.about(text.estimate(number, rates))
+    yield "rate", f"{', '.join(map(str, rates))}: {at_least}" if rates else "unlimited"
+
+
+def _confirm(question: str, flag: str) -> None:
+    if not sys.stdin.isatty():
+        raise CampaignError(f"{question} There is no terminal to answer at; pass {flag}")
+    if not click.confirm(question, default=False, err=True):
+        raise CampaignError("nothing was sent")
+
+
+def _attachment(file: Attachment | PersonalFile) -> str:
+    if isinstance(file, PersonalFile):
+        return f"{file.path.text} (one for each)"
+    return f"{file.name} ({text.size(len(file.content))})"
+
+
+def _recipients(plan: Plan) -> str:
+    found = plan.found
+    rows = found.recipients + found.invalid + found.duplicates + found.suppressed
+    parts = text.left_out(found)
+    if plan.accepted:
+        parts.append(f"{plan.accepted:,} already have it")
+    return f"{plan.unsent:,} of {rows:,}" + (f": {'; '.join(parts)}" if parts else "")

@@ -1,0 +1,84 @@
+"""`bulkmail suppress`: addresses that no campaign of the project sends to."""
+
+import json
+import time
+from datetime import datetime
+from pathlib import Path
+
+import click
+
+from bulkmail.address import address_check
+from bulkmail.campaign import LEDGER_NAME
+from bulkmail.campaign.files import shown
+from bulkmail.cli import options
+from bulkmail.errors import CampaignError
+from bulkmail.ledger import LedgerView, release
+from bulkmail.ledger import suppress as put_on_list
+
+_ledger = click.option(
+    "--ledger",
+    "ledger",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Default: the project's, here or in a folder above.",
+)
+_addresses = click.argument("addresses", metavar="ADDRESS...", nargs=-1, required=True)
+
+
+@click.group()
+def suppress() -> None:
+    """Addresses that are never sent to, by any campaign of the project."""
+
+
+@suppress.command()
+@_addresses
+@click.option("--reason", default="", help="Kept beside the address, and shown in reports.")
+@_ledger
+def add(addresses: tuple[str, ...], reason: str, ledger: Path | None) -> None:
+    """Never send to ADDRESS again."""
+    problems = [f"{a}: {why}" for a in addresses if (why := address_check("standard")(a))]
+    if problems:
+        raise CampaignError("\n".join([*problems, "nobody was added"]))
+    path = ledger or _of_project()
+    number = put_on_list(path, addresses, reason, time.time())
+    known = len(addresses) - number
+    click.echo(
+        f"{number} suppressed in {shown(path)}"
+        + (f" · {known} already stood there" if known else "")
+        + "; a run that is under way does not see it"
+    )
+
+
+@suppress.command()
+@_addresses
+@_ledger
+def remove(addresses: tuple[str, ...], ledger: Path | None) -> None:
+    """Send to ADDRESS again."""
+    path = ledger or options.ledger_here(in_sandbox=False)
+    number = release(path, addresses)
+    missing = len(addresses) - number
+    click.echo(f"{number} taken off" + (f" · {missing} did not stand there" if missing else ""))
+
+
+@suppress.command("list")
+@_ledger
+@options.json_flag
+def list_(ledger: Path | None, as_json: bool) -> None:
+    """Who is never sent to, since when, and why."""
+    view = LedgerView(ledger or options.ledger_here(in_sandbox=False))
+    for address, reason, at in view.suppressed():
+        if as_json:
+            told = {"email": address, "reason": reason, "at": at}
+            click.echo(json.dumps(told, ensure_ascii=False))
+        else:
+            click.echo(f"{address:<34} {datetime.fromtimestamp(at):%Y-%m-%d}  {reason}".rstrip())
+    view.close()
+
+
+def _of_project() -> Path:
+    """The project's ledger, or where its first run would make it."""
+    here = Path.cwd()
+    folders = (here, *here.parents)
+    for folder in folders:
+        if (folder / LEDGER_NAME).is_file() or (folder / "templates").is_dir():
+            return folder / LEDGER_NAME
+    return here / LEDGER_NAME

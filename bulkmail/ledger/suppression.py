@@ -1,0 +1,45 @@
+"""The suppression list: addresses that no campaign of a project sends to.
+
+It can be changed while a run sends; the next run reads it.
+"""
+
+import sqlite3
+from collections.abc import Callable, Iterable
+from contextlib import closing
+from pathlib import Path
+from typing import TypeVar
+
+from bulkmail.address import address_key
+from bulkmail.errors import LedgerError
+from bulkmail.ledger.sqlite import opened
+
+T = TypeVar("T")
+
+
+def suppress(path: Path, addresses: Iterable[str], reason: str, at: float) -> int:
+    """Puts `addresses` on the list of the ledger at `path`, made if it is new; how many are new.
+
+    Raises LedgerError.
+    """
+    rows = [(address_key(address), address, reason, at) for address in addresses]
+    sql = "INSERT INTO suppression VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING"
+    return _in_ledger(path, lambda db: db.executemany(sql, rows).rowcount)
+
+
+def release(path: Path, addresses: Iterable[str]) -> int:
+    """Takes `addresses` off the list; how many stood on it. Raises LedgerError."""
+    keys = [(address_key(address),) for address in addresses]
+    sql = "DELETE FROM suppression WHERE address_key = ?"
+    return _in_ledger(path, lambda db: db.executemany(sql, keys).rowcount)
+
+
+def _in_ledger(path: Path, change: Callable[[sqlite3.Connection], T]) -> T:
+    """Makes one change, all of it or nothing."""
+    try:
+        with closing(opened(path)) as db:
+            db.execute("BEGIN IMMEDIATE")
+            result = change(db)
+            db.execute("COMMIT")
+            return result
+    except sqlite3.Error as error:
+        raise LedgerError(f"{path}: {error}") from error
