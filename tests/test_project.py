@@ -9,7 +9,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jsonschema
 import pytest
+import yaml
 
 from bulkmail.campaign import read_campaign
 from bulkmail.compose.message import Composer
@@ -117,9 +119,54 @@ def test_the_wheel_works_outside_the_repository(tmp_path: Path) -> None:
                       python_path=str(installed))  # fmt: skip
     assert result.returncode == 0, result.stderr
     assert "1 accepted" in result.stdout
+    for arguments in (("init", "news"), ("run", "news/campaigns/hello.yaml", "--sandbox", "--yes")):
+        made = bulkmail(*arguments, cwd=project, python_path=str(installed))
+        assert made.returncode == 0, made.stderr
+    assert "6 accepted" in made.stdout
 
 
-@pytest.mark.parametrize("command", [(), ("run",), ("status",), ("report",), ("sandbox",)])
+SCHEMA = ROOT / "campaigns" / "campaign.schema.json"
+
+
+def test_the_examples_point_to_the_schema_that_bulkmail_prints() -> None:
+    assert bulkmail("schema", python_path=str(ROOT)).stdout == SCHEMA.read_text("utf-8")
+    for path in (ROOT / "campaigns").glob("*.yaml"):
+        first = path.read_text("utf-8").split("\n")[0]
+        assert first == f"# yaml-language-server: $schema={SCHEMA.name}"
+        jsonschema.validate(yaml.safe_load(path.read_bytes()), json.loads(SCHEMA.read_bytes()))
+
+
+@pytest.mark.parametrize(
+    ("change", "path"),
+    [
+        ({"subjct": "x"}, []),
+        ({"rate": "often"}, ["rate"]),
+        ({"smtp": {"host": "smtp.example.org", "prot": 465}}, ["smtp"]),
+        ({"recipients": []}, ["recipients"]),
+        ({"recipients": [{"name": "Kim"}]}, ["recipients", 0]),
+        ({"list": {"unsubscribe": "x"}}, ["list"]),
+    ],
+)
+def test_an_editor_marks_what_the_schema_does_not_allow(
+    change: dict[str, object], path: list[object]
+) -> None:
+    campaign = {
+        "from": "News <news@example.org>",
+        "subject": "Hi",
+        "template": {"text": "a.txt"},
+        "recipients": [{"file": "a.csv"}],
+        "smtp": {"host": "smtp.example.org"},
+    }
+    validator = jsonschema.Draft202012Validator(json.loads(SCHEMA.read_bytes()))
+    assert list(validator.iter_errors(campaign)) == []
+    [error] = validator.iter_errors({**campaign, **change})
+    assert list(error.absolute_path) == path
+
+
+COMMANDS = ("init", "check", "test", "run", "status", "report", "suppress", "sandbox", "schema")
+
+
+@pytest.mark.parametrize("command", [(), *((name,) for name in COMMANDS)])
 def test_help(command: tuple[str, ...]) -> None:
     result = bulkmail(*command, "--help", python_path=str(ROOT))
     assert result.returncode == 0

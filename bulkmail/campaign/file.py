@@ -117,7 +117,9 @@ Source = Annotated[
         ),
     ),
 ]
-ExcludeFile = Annotated[FileSource, BeforeValidator(_file_entry)]
+ExcludeFile = Annotated[
+    FileSource, BeforeValidator(_file_entry, json_schema_input_type=str | FileSource)
+]
 
 
 class AttachmentFile(_Part):
@@ -129,6 +131,11 @@ class AttachmentFile(_Part):
     @property
     def is_personal(self) -> bool:
         return bool(_TEMPLATED.search(self.file) or _TEMPLATED.search(self.name or ""))
+
+
+AttachmentEntry = Annotated[
+    AttachmentFile, BeforeValidator(_file_entry, json_schema_input_type=str | AttachmentFile)
+]
 
 
 class Addresses(_Part):
@@ -243,7 +250,7 @@ class CampaignFile(_Part):
         default=(), description="Files of addresses that are never sent to."
     )
     addresses: Addresses = Addresses()
-    attachments: tuple[Annotated[AttachmentFile, BeforeValidator(_file_entry)], ...] = ()
+    attachments: tuple[AttachmentEntry, ...] = ()
     images: Annotated[dict[str, Line], AfterValidator(image_names)] = Field(
         default_factory=dict, description='Pictures in the HTML, by name: src="cid:name".'
     )

@@ -174,7 +174,11 @@ class Composer:
         source = self._design.unsubscribe_url
         if self._url is not None and source is not None:
             uri = self._templates.render(self._url, context)
-            if not _URI.fullmatch(uri) or len(uri) > MAX_URI_LENGTH:
+            if len(uri) > MAX_URI_LENGTH:
+                raise RenderError(
+                    source.place, f"{uri[:40]!r}… has over {MAX_URI_LENGTH} characters"
+                )
+            if not _URI.fullmatch(uri):
                 message = f"{uri[:80]!r} is no web address; write fields as {{{{ x | urlencode }}}}"
                 raise RenderError(source.place, message)
             uris.append(f"<{uri}>")

@@ -43,7 +43,7 @@ def opened(reading: Reading) -> Iterator[TextIO]:
             try:
                 yield io.TextIOWrapper(binary, encoding, newline="")
             except UnicodeDecodeError:
-                raise CampaignError([_encoding_problem(reading.path, encoding)]) from None
+                raise CampaignError([_encoding_problem(reading, encoding)]) from None
     except OSError as error:
         message = f"{file}: {error.strerror}"
         raise MissingFileError([Problem(reading.place, message)]) from None
@@ -66,12 +66,12 @@ def _encoding(reading: Reading, start: bytes) -> str:
     return marked or name
 
 
-def _encoding_problem(path: Path, encoding: str) -> Problem:
+def _encoding_problem(reading: Reading, encoding: str) -> Problem:
     """Reads again to find the line. Only files that are wrong pay for this."""
     shown = encoding.removesuffix("-sig")
     newlines = io.IncrementalNewlineDecoder(None, translate=True)
     number = 1
-    with path.open("rb") as file:
+    with reading.path.open("rb") as file:
         chunks = iter(lambda: file.readline(_SAMPLE_BYTES), b"")
         try:
             for text in codecs.iterdecode(chunks, encoding):
@@ -81,8 +81,9 @@ def _encoding_problem(path: Path, encoding: str) -> Problem:
             line = re.split(rb"\r\n|\r|\n", data[:start])
             sample = line[-1] + data[start:] + file.read(_SAMPLE_BYTES)
             message = f"byte {data[start]:#04x} is not {shown}; {_proposal(sample, encoding)}"
-            return Problem(f"{path.name}:{number + len(line) - 1}", message)
-    return Problem(path.name, f"is not {shown}")  # somebody wrote to the file meanwhile
+            place = f"{reading.name}:{number + len(line) - 1}"
+            return Problem(place, f"{message} (it is named at {reading.place})")
+    return Problem(reading.name, f"is not {shown}")  # somebody wrote to the file meanwhile
 
 
 def _proposal(sample: bytes, encoding: str) -> str:
