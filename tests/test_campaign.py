@@ -82,6 +82,17 @@ def test_text_stays_text(write) -> None:
         ("subject:", "dkim: {}\nsubject:", 'july.yaml:2:1: "dkim" comes in a later version'),
         ("smtp:", "headers: {Bcc: x}\nsmtp:", 'july.yaml:6:10: headers: "Bcc" cannot be set here: each'),
         ("smtp:", "headers: {from: x}\nsmtp:", '"from" cannot be set here: it has a key of its own'),
+        ("smtp:", "headers: {Resent-To: x}\nsmtp:", '"Resent-To" cannot be set here: each message goes'),
+        ("smtp:", "headers: {To: a, Subject: b}\nsmtp:", '"To" cannot be set here: every message has its own, made by bulkmail; "Subject" cannot'),
+        ("smtp:", "cc: x@y.example\nsmtp:", 'unknown key "cc"; each message goes to one person'),
+        ("smtp:", "attachments: a.png\nsmtp:", "attachments: must be written like  attachments: [files/plan.pdf]"),
+        ("smtp:", "images: [a.png]\nsmtp:", "images: must be written like  images: {logo: files/logo.png}"),
+        ("smtp:", "list: {unsubscribe: a@b.example}\nsmtp:", "list.unsubscribe: must be written like  unsubscribe: {mailto:"),
+        ("smtp:", "exclude: [{file: a.csv, encodng: cp949}]\nsmtp:", 'unknown key "encodng"; did you mean "encoding"?'),
+        ('"{{ name }}님"', '""', "july.yaml:2:10: subject: is empty"),
+        ("host: smtp.example.org", "host: smtp.example.org:465", "smtp.host: must be the name of a server alone"),
+        ("host: smtp.example.org", "host: https://smtp.example.org", "smtp.host: must be the name of a server alone"),
+        ("{email: kim@example.com, name: 김연주}", "{file: people.csv, encodng: cp949}", 'july.yaml:5:24: unknown key "encodng"; did you mean "encoding"?'),
         ("smtp:", "headers: {Content-Type: x}\nsmtp:", '"Content-Type" cannot be set here: it follows'),
         ("smtp:", "headers: {MIME-Version: x}\nsmtp:", '"MIME-Version" cannot be set here: it follows'),
         ("smtp:", "headers: {List-Unsubscribe: x}\nsmtp:", "it has a key of its own, `list`"),
@@ -107,7 +118,7 @@ def test_text_stays_text(write) -> None:
         ("{text: ", "{txt: ", 'july.yaml:3:12: unknown key "txt"; did you mean "text"?'),
         ("port: 465", "prot: 465", 'july.yaml:6:32: unknown key "prot"; did you mean "port"?'),
         ("port: 465", "port: 465, port: 587", 'the key "port" stands twice, first at july.yaml:6'),
-        ("port: 465", "port: x", "july.yaml:6:38: smtp.port: must be a valid integer"),
+        ("port: 465", "port: x", "july.yaml:6:38: smtp.port: must be a whole number"),
         ("port: 465", "port: 0", "july.yaml:6:38: smtp.port: must be greater than or equal to 1"),
         ("port: 465", "port: 2525", "july.yaml:6:7: smtp: with port 2525 say also security"),
         ("port: 465", "security: ssl", "smtp.security: must be 'tls', 'starttls' or 'none'"),
@@ -179,6 +190,18 @@ def test_all_mistakes_are_told_at_once_in_their_order(write) -> None:
 )
 def test_what_is_no_campaign_file_is_told_so(write, data: bytes, expected: str) -> None:
     assert any(expected in line for line in problems(write(data)))
+
+
+def test_a_wrong_recipient_is_one_mistake(write) -> None:
+    told = problems(write(GOOD.replace("email: kim@example.com", "file: people.csv, encodng: x")))
+    assert [line.partition(": ")[0] for line in told] == ["july.yaml:5:24", "july.yaml:5:36"]
+
+
+@pytest.mark.parametrize(
+    "host", ["smtp.example.org", "localhost", "127.0.0.1", '"::1"', "mail_1.example."]
+)
+def test_hosts(write, host: str) -> None:
+    assert read_campaign(write(GOOD.replace("smtp.example.org", host))).server.host
 
 
 def test_a_bom_is_understood(write) -> None:
@@ -382,6 +405,8 @@ JPEG = b"\xff\xd8\xff\xe0\x00\x10JFIF\x00" + bytes(20)
         ("a.png", b"just text", "image/png"),
         ("a.csv", b"%PDF-1.7\n", "text/csv"),
         ("a.docx", b"PK\x03\x04" + bytes(40), "application/vnd.openxmlformats-officedocument.wordprocessingml.document"),
+        ("a.eml", b"From: x\n\n", "application/octet-stream"),
+        ("a.mht", b"From: x\n\n", "application/octet-stream"),
         ("a.ics", b"BEGIN:VCALENDAR\n", "text/calendar"),
         ("a.tar.gz", b"\x1f\x8b" + bytes(20), "application/octet-stream"),
     ],

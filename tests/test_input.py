@@ -303,10 +303,10 @@ CAMPAIGN_CASES = [
     campaign("C2", changed(add="atachments: []\n"), ":13:1",
              'unknown key "atachments"; did you mean "attachments"?', changed(add="attachments: []\n")),
     campaign("C3", changed(add="variables: none of them\n"), ":13:12",
-             "variables: must be a valid dictionary", changed(add="variables: {none: of them}\n")),
+             "variables: must be written like", changed(add="variables: {none: of them}\n")),
     campaign("C3", changed(("[{file: people.csv}]", "people.csv")), ":4:13", "recipients: must be",
              CAMPAIGN.replace("[{file: people.csv}]", "\n- file: people.csv"), label="recipients"),
-    campaign("C3", with_port("smtp"), ":8:9", "smtp.port: must be a valid integer", CAMPAIGN, label="port"),
+    campaign("C3", with_port("smtp"), ":8:9", "smtp.port: must be a whole number", CAMPAIGN, label="port"),
     campaign("C3", changed(add="addresses: {pattern: '.{9999999999}'}\n"), ":13:22", "addresses.pattern: must",
              changed(add="addresses: {pattern: '.{9,99999}'}\n"), label="pattern"),
     campaign("C4", changed(("template: {text: letter.txt}", "template:\n\ttext: letter.txt")), ":4:1",
@@ -344,7 +344,7 @@ CAMPAIGN_CASES = [
     campaign("C15", with_port(DIGITS), ":8:9", "smtp.port: Unable to parse input string as an integer",
              changed(add=f"variables: {{number: {DIGITS}}}\n")),
     campaign("C15", with_rate(f"{DIGITS}/s"), ":5:7", "is no rate", with_rate("999999999/s"), label="rate"),
-    campaign("C16", changed(add="  connections: .inf\n"), ":13:16", "smtp.connections: must be a valid integer",
+    campaign("C16", changed(add="  connections: .inf\n"), ":13:16", "smtp.connections: must be a whole number",
              changed(add="variables: {connections: .inf}\n")),
     campaign("C16", with_rate(".inf"), ":5:7", '".inf" is no rate', with_rate("unlimited"), label="rate"),
     campaign("C17", with_rate("-100/s"), ":5:7", '"-100/s" is no rate; write a number and s, min, h or day',
@@ -354,7 +354,7 @@ CAMPAIGN_CASES = [
 ]  # fmt: skip
 
 RECIPIENT_CASES = [
-    Case("R1", people(), Refused("letter.yaml:4:1", "nobody to send to: the sources are empty"),
+    Case("R1", people(), Refused("letter.yaml:4:1", "nobody to send to: people.csv: holds nobody"),
          people(f"{KIM},Kim"), (KIM,)),
     Case("R1", {FILE: changed(("[{file: people.csv}]", "[]"))},
          Refused("letter.yaml:4:13", "recipients: "), {}, label="in the campaign file"),
@@ -1020,23 +1020,19 @@ def test_what_a_recipient_is_called_is_no_markup(
 # -- files, and what changes meanwhile ---------------------------------------------------------------
 
 
+@pytest.mark.timeout(20)
 @proves("F4")
 def test_a_campaign_file_that_is_a_fifo_is_not_opened(
     twin: bool, listen: Listen, tmp_path: Path
 ) -> None:
-    """Somebody writes to it, so that opening it does not block the test."""
+    """Opening it would wait for ever, for somebody to write to it."""
     project = lay_out(tmp_path / "project", {}, listen().submission)
     if twin:
         assert bulkmail(project, *ways("check")).status == 0
         return
-    path = project / FILE
-    path.unlink()
-    os.mkfifo(path)
-    writer = threading.Thread(target=lambda: path.open("wb").close())
-    writer.start()
+    (project / FILE).unlink()
+    os.mkfifo(project / FILE)
     result = bulkmail(project, *ways("check"))
-    os.close(os.open(path, os.O_RDONLY | os.O_NONBLOCK))  # lets the writer go
-    writer.join()
     assert result.status == 66 and "is not a plain file" in result.err
 
 

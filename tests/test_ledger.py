@@ -278,14 +278,14 @@ def test_the_way_of_a_recipient(ledger: SqliteLedger, campaign: CampaignRecord) 
 def test_a_released_recipient_is_pending_and_no_attempt_counts(
     ledger: SqliteLedger, campaign: CampaignRecord
 ) -> None:
-    """But its message keeps its date."""
+    """Nothing of its message was ever sent: the next try is the first, with its own date."""
     ledger.enrol(campaign, people(1))
     [recipient] = ledger.pending(campaign, 0, 10)
     ledger.record("a", [intent(recipient.id)])
     lost = Outcome(Phase.MAIL, None, "lost")
     ledger.record("a", [Settlement(recipient.id, State.PENDING, lost)])
     [again] = ledger.pending(campaign, 0, 10)
-    assert (again.attempts, again.first_attempt_at) == (0, 1000.0)
+    assert (again.attempts, again.first_attempt_at) == (0, None)
 
 
 def test_what_was_in_flight_when_a_run_died_is_in_doubt(

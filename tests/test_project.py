@@ -144,7 +144,7 @@ def test_the_examples_point_to_the_schema_that_bulkmail_prints() -> None:
         ({"smtp": {"host": "smtp.example.org", "prot": 465}}, ["smtp"]),
         ({"recipients": []}, ["recipients"]),
         ({"recipients": [{"name": "Kim"}]}, ["recipients", 0]),
-        ({"list": {"unsubscribe": "x"}}, ["list"]),
+        ({"list": {"unsubscribe": "x"}}, ["list", "unsubscribe"]),
     ],
 )
 def test_an_editor_marks_what_the_schema_does_not_allow(

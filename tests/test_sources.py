@@ -859,3 +859,28 @@ def test_any_bytes_are_read_or_told(
             json.dumps([*map(str, read(data, name, encoding=encoding))]).encode()
         except CampaignError as error:
             assert error.problems
+
+
+# -- rows within rows ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("data", "whole"),
+    [
+        ('email,name,city\na@x.example,A,"Seoul\nb@x.example,B,Busan\nc@x.example,C,"\nd@x.example,D,Jeju\n', False),
+        ('email,name,city\na@x.example,A,"Seoul\nb@x.example,B,"\n', False),
+        ('email,name,note\na@x.example,A,"write to me:\nme@y.example, thanks"\n', True),
+        ('email,name,note\na@x.example,A,"one\ntwo"\n', True),
+        ('email,note\na@x.example,"ask b@x.example, or\nc"\n', True),
+    ],
+)  # fmt: skip
+def test_a_quote_left_open_does_not_make_people_into_data(
+    folder: Folder, data: str, whole: bool
+) -> None:
+    """They would get nothing, and what stands about them would go to somebody else."""
+    if whole:
+        assert [row.fault for row in folder.rows(data)] == [None]
+    else:
+        assert folder.mistakes(data) == [
+            "people.csv:2: a cell holds a line break and an @; is a quote in this row left open?"
+        ]

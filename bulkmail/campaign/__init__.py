@@ -4,7 +4,7 @@
 CampaignError with all of it at once. Files are read once; what was read stays for the whole run.
 """
 
-from bulkmail.campaign.campaign import LEDGER_NAME, Campaign
-from bulkmail.campaign.reading import read_campaign
+from bulkmail.campaign.campaign import LEDGER_NAME, Campaign, Located
+from bulkmail.campaign.reading import locate_campaign, read_campaign
 
-__all__ = ["LEDGER_NAME", "Campaign", "read_campaign"]
+__all__ = ["LEDGER_NAME", "Campaign", "Located", "locate_campaign", "read_campaign"]

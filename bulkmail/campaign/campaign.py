@@ -27,17 +27,12 @@ Earlier = Callable[[str, Collection[State]], Iterator[Row]]
 
 
 @dataclass(frozen=True)
-class Campaign:
-    """A campaign that was read. `folder` holds its file; `project` holds all its campaigns."""
+class Located:
+    """A campaign file that was understood. `folder` holds it; `project` holds all campaigns."""
 
     path: Path
     project: Path
     file: CampaignFile
-    places: Places
-    load: TemplateFolders
-    open_file: OpenFile = field(repr=False)
-    attachments: tuple[Attachment | PersonalFile, ...] = field(repr=False)
-    images: Mapping[str, Attachment] = field(repr=False)
 
     @property
     def folder(self) -> Path:
@@ -50,6 +45,17 @@ class Campaign:
     @property
     def ledger_path(self) -> Path:
         return self.folder / self.file.ledger if self.file.ledger else self.project / LEDGER_NAME
+
+
+@dataclass(frozen=True)
+class Campaign(Located):
+    """A campaign that was read, with all the files that it names."""
+
+    places: Places
+    load: TemplateFolders
+    open_file: OpenFile = field(repr=False)
+    attachments: tuple[Attachment | PersonalFile, ...] = field(repr=False)
+    images: Mapping[str, Attachment] = field(repr=False)
 
     @cached_property
     def design(self) -> Design:
@@ -92,36 +98,43 @@ class Campaign:
     def digest(self) -> str:
         """SHA-256 of the content: headers, templates, variables, attachments."""
         design = self.design
-        shared = (
-            repr((design.author, design.reply_to, design.return_path, design.list_id)),
-            repr((design.html, design.text, design.unsubscribe_mailto)),
-            json.dumps([(n, s.text) for n, s in design.headers.items()]),
-            json.dumps(self._inline_sources()),
-            json.dumps(self.file.variables, sort_keys=True),
-            self.load.digest(self._templates),
-            json.dumps(list(design.images)),
-            digest(tuple(design.images.values())),
-            digest([file for file in design.attachments if isinstance(file, Attachment)]),
-        )
-        return hashlib.sha256("\0".join(shared).encode("utf-8", "surrogatepass")).hexdigest()
+        content = {
+            "envelope": [repr(design.author), repr(design.reply_to), design.return_path],
+            "list": [repr(design.list_id), design.unsubscribe_mailto],
+            "header_names": list(design.headers),
+            "inline": self._inline_sources(),
+            "templates": [design.html, design.text, self.load.digest(self._templates)],
+            "variables": self.file.variables,
+            "images": {name: digest([image]) for name, image in design.images.items()},
+            "files": [
+                digest([file]) if isinstance(file, Attachment) else file.path.text
+                for file in design.attachments
+            ],
+        }
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode("ascii")).hexdigest()
 
-    def submission(self) -> Submission:
-        """The server and login of the campaign; asks for the password if it says so."""
+    @property
+    def server(self) -> Submission:
+        """The server and login of the campaign, without the password."""
         smtp = self.file.smtp
-        password = None
-        if smtp.username is not None and smtp.password is not None:
-            prompt = f"Password of {smtp.username} at {smtp.host}: "
-            password = read_secret(smtp.password, self.folder, prompt)
         ca_file = str(self.folder / smtp.ca_file) if smtp.ca_file else None
         return Submission(
             smtp.host,
             smtp.port,
             smtp.effective_security,
             smtp.username,
-            password,
+            None,
             ca_file,
             smtp.helo,
         )
+
+    def submission(self) -> Submission:
+        """The server with the password, which is asked for if the campaign says so."""
+        smtp = self.file.smtp
+        if smtp.username is None or smtp.password is None:
+            return self.server
+        prompt = f"Password of {smtp.username} at {smtp.host}: "
+        return replace(self.server, password=read_secret(smtp.password, self.folder, prompt))
 
     def rehearsal(self) -> "Campaign":
         """The same, to be sent at once and as fast as it goes."""
@@ -157,9 +170,12 @@ class Campaign:
         for index, source in enumerate(self.file.recipients):
             place = self.places.value(("recipients", index))
             if isinstance(source, FileSource):
-                yield from file_rows(source, self.folder / source.file, place, remark)
+                rows = file_rows(source, self.folder / source.file, place, remark)
+                yield from _or_remark(rows, f"{source.file}: holds nobody", remark)
             elif isinstance(source, EarlierCampaign):
-                yield from self._earlier_rows(source, earlier, place)
+                states = " or ".join(source.states).replace("_", " ")
+                nobody = f'"{source.campaign}": nobody there is {states}'
+                yield from _or_remark(self._earlier_rows(source, earlier, place), nobody, remark)
             else:
                 yield person_row(source, place)
 
@@ -190,6 +206,16 @@ class Campaign:
 
     def _source(self, text: str, *path: str) -> Source:
         return Source(text, self.places.value(path))
+
+
+def _or_remark(rows: Iterator[Row], nobody: str, remark: Callable[[str], None]) -> Iterator[Row]:
+    """The rows; a remark if there are none."""
+    empty = True
+    for row in rows:
+        empty = False
+        yield row
+    if empty:
+        remark(nobody)
 
 
 def _header_fault(fields: Mapping[str, str], in_headers: frozenset[str]) -> str | None:

@@ -28,6 +28,7 @@ from bulkmail.campaign.values import (
     Text,
     address_pattern,
     header_names,
+    host_name,
     image_names,
     is_loopback,
     ledger_name,
@@ -87,7 +88,9 @@ class EarlierCampaign(_Part):
 
     @property
     def known_states(self) -> tuple[State, ...]:
-        return tuple(State(state) for state in self.states if state in set(State))
+        """In flight without a run is in doubt, which only that campaign's next run records."""
+        states = tuple(State(state) for state in self.states)
+        return (*states, State.IN_FLIGHT) if State.IN_DOUBT in states else states
 
 
 class Person(RootModel[dict[str, Annotated[str, Text]]]):
@@ -99,15 +102,15 @@ class Person(RootModel[dict[str, Annotated[str, Text]]]):
 
 def _source_kind(value: object) -> str | None:
     if isinstance(value, dict):
-        keys = (("email", "person"), ("file", "file"), ("campaign", "earlier"))
+        keys = (("email", "<person>"), ("file", "<file>"), ("campaign", "<earlier>"))
         return next((kind for key, kind in keys if key in value), None)
     return None
 
 
 Source = Annotated[
-    Annotated[FileSource, Tag("file")]
-    | Annotated[EarlierCampaign, Tag("earlier")]
-    | Annotated[Person, Tag("person")],
+    Annotated[FileSource, Tag("<file>")]
+    | Annotated[EarlierCampaign, Tag("<earlier>")]
+    | Annotated[Person, Tag("<person>")],
     Discriminator(
         _source_kind,
         custom_error_type="source",
@@ -173,7 +176,7 @@ class MailingList(_Part):
 class Smtp(_Part):
     """The submission server."""
 
-    host: Annotated[Line, Field(min_length=1)]
+    host: Annotated[Line, AfterValidator(host_name)]
     port: Annotated[int, Field(ge=1, le=65535)] = 465
     security: Security | None = None
     username: Line | None = None

@@ -17,6 +17,8 @@ from bulkmail.compose.skeleton import Attachment
 
 MAX_FILE_BYTES = 100_000_000
 UNKNOWN = "application/octet-stream"
+_COMPOSITE = ("message/", "multipart/")
+"""Types that may not be in base64 (RFC 2046 5.2.1); such a file is sent without its type."""
 _BY_NAME = mimetypes.MimeTypes()
 """Python's own table, not the machine's: a file has the same type wherever it is sent from."""
 
@@ -90,7 +92,7 @@ def media_type(name: str, content: bytes) -> str:
     calls one kind of picture or document another.
     """
     by_name, compression = _BY_NAME.guess_type(name)
-    if compression is not None:
+    if compression is not None or (by_name or "").startswith(_COMPOSITE):
         return UNKNOWN
     by_content = _by_content(content)
     if by_name is None:

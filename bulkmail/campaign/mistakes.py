@@ -20,12 +20,7 @@ from bulkmail.campaign.file import (
 from bulkmail.campaign.nodes import Document, Path, Places
 from bulkmail.errors import CampaignError, Problem
 
-LATER = frozenset(
-    {
-        *("rate_per_domain", "stop_after_failures"),
-        *("dkim", "bounces", "relays"),
-    }
-)
+LATER = frozenset({"rate_per_domain", "stop_after_failures", "dkim", "bounces", "relays"})
 """Keys that are planned: said so, rather than called unknown."""
 
 MAX_INLINE_PEOPLE = 1000
@@ -35,7 +30,7 @@ _SHAPES: dict[tuple[str, ...], type[BaseModel]] = {
     ("list",): MailingList,
     ("list", "unsubscribe"): Unsubscribe,
     ("recipients",): FileSource,
-    ("recipients", "earlier"): EarlierCampaign,
+    ("recipients", "<earlier>"): EarlierCampaign,
     ("exclude",): FileSource,
     ("addresses",): Addresses,
     ("attachments",): AttachmentFile,
@@ -43,6 +38,25 @@ _SHAPES: dict[tuple[str, ...], type[BaseModel]] = {
     ("retry",): Retry,
 }
 """Whose keys are proposed for one that is not known, by the path to it without numbers."""
+
+
+_WRITTEN = {
+    ("template",): "{html: newsletter.html.j2}",
+    ("variables",): "{issue: 11}",
+    ("headers",): "{X-Campaign: news}",
+    ("list",): "{id: news.example.org, unsubscribe: {mailto: leave@example.org}}",
+    ("list", "unsubscribe"): "{mailto: leave@example.org}",
+    ("recipients",): "[{file: members.csv}]",
+    ("exclude",): "[unsubscribed.csv]",
+    ("addresses",): "{pattern: standard}",
+    ("attachments",): "[files/plan.pdf]",
+    ("images",): "{logo: files/logo.png}",
+    ("smtp",): "{host: smtp.example.org, port: 465}",
+    ("retry",): "{first: 5m, longest: 4h, give_up: 2d}",
+}
+"""How the value of a key is written, for one that is of another kind."""
+
+_ALONE = frozenset({"to", "cc", "bcc"})
 
 
 def parse(document: Document) -> CampaignFile:
@@ -60,11 +74,25 @@ def parse(document: Document) -> CampaignFile:
         file = CampaignFile.model_validate(value)
     except ValidationError as error:
         told = {problem.place for problem in problems}
-        found = (_problem(details, places) for details in error.errors())
-        problems += [problem for problem in found if problem.place not in told]
+        problems += _problems(error.errors(), places, told)
     if problems:
         raise CampaignError(sorted(problems, key=_by_position))
     return file
+
+
+def _problems(errors: list[ErrorDetails], places: Places, told: set[str]) -> list[Problem]:
+    """Without those that only follow from others: the wrong items of a list are missing in it."""
+    found = []
+    for details in errors:
+        inner = any(
+            other is not details and other["loc"][: len(details["loc"])] == details["loc"]
+            for other in errors
+        )
+        if not (details["type"] == "too_short" and inner):
+            problem = _problem(details, places)
+            if problem.place not in told:
+                found.append(problem)
+    return found
 
 
 def _problem(details: ErrorDetails, places: Places) -> Problem:
@@ -76,16 +104,34 @@ def _problem(details: ErrorDetails, places: Places) -> Problem:
     if kind == "missing":
         name = "from" if loc[-1] == "author" else loc[-1]
         return Problem(places.key(path), f'"{name}" is missing' + _of(path))
-    message = details["msg"].removeprefix("Value error, ").replace("Input should", "must")
+    message = _message(details, tuple(step for step in path if isinstance(step, str)))
     if kind == "string_type" and (mended := places.mended(path)) is not None:
         message += f"; a value that begins with a bracket needs quotes; write\n    {mended}"
     return Problem(places.value(path), f"{_dotted(path)}: {message}" if path else message)
+
+
+def _message(details: ErrorDetails, names: tuple[str, ...]) -> str:
+    """What is wrong with a value, in words for people rather than for Python."""
+    kind = details["type"]
+    if kind in ("model_type", "model_attributes_type", "dict_type", "tuple_type", "list_type"):
+        if (written := _WRITTEN.get(names)) is not None:
+            return f"must be written like  {names[-1]}: {written}"
+        return "must be " + ("a list" if kind in ("tuple_type", "list_type") else "`key: value`")
+    if kind in ("string_too_short", "too_short"):
+        return "is empty"
+    if kind == "int_parsing":
+        return "must be a whole number"
+    if kind == "string_pattern_mismatch" and names == ("campaign",):
+        return "begins with a letter or digit, and may hold spaces and . @ + - _ too"
+    return details["msg"].removeprefix("Value error, ").replace("Input should", "must")
 
 
 def _unknown(path: Path, loc: tuple[str | int, ...]) -> str:
     key = str(path[-1])
     if len(path) == 1 and key in LATER:
         return f'"{key}" comes in a later version; take it out for now'
+    if len(path) == 1 and key in _ALONE:
+        return f'unknown key "{key}"; each message goes to one person, who stands in recipients'
     near = difflib.get_close_matches(key, _keys_at(loc[:-1]), n=1)
     return f'unknown key "{key}"' + (f'; did you mean "{near[0]}"?' if near else "")
 

@@ -5,11 +5,11 @@ import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from bulkmail.campaign.campaign import Campaign
+from bulkmail.campaign.campaign import Campaign, Located
 from bulkmail.campaign.file import AttachmentFile, CampaignFile, FileSource
 from bulkmail.campaign.files import Files, read, shown
 from bulkmail.campaign.mistakes import parse
-from bulkmail.campaign.nodes import Places, read_yaml
+from bulkmail.campaign.nodes import Document, Places, read_yaml
 from bulkmail.campaign.templates import TemplateFolders
 from bulkmail.campaign.values import OWN_NAMES
 from bulkmail.compose.message import FileFaultError, PersonalFile, Source
@@ -22,11 +22,9 @@ def read_campaign(path: Path, settings: Mapping[str, str] | None = None) -> Camp
 
     `settings` take the place of its variables.
     """
-    try:
-        document = read_yaml(read(path), str(path))
-    except FileFaultError as error:
-        raise MissingFileError(str(error)) from None
+    document = _document(path)
     file = parse(document)
+    declared = set(file.variables)
     if settings:
         file = file.model_copy(update={"variables": {**file.variables, **settings}})
     project = _project(path)
@@ -51,8 +49,20 @@ def read_campaign(path: Path, settings: Mapping[str, str] | None = None) -> Camp
         tuple(filter(None, attachments)),
         {name: image for name, image in images.items() if image is not None},
     )
-    _check_settings(campaign, settings or {}, set(parse(document).variables))
+    _check_settings(campaign, settings or {}, declared)
     return campaign
+
+
+def locate_campaign(path: Path) -> Located:
+    """Which campaign the file at `path` is, and where its ledger is; opens no other file."""
+    return Located(path, _project(path), parse(_document(path)))
+
+
+def _document(path: Path) -> Document:
+    try:
+        return read_yaml(read(path), str(path))
+    except FileFaultError as error:
+        raise MissingFileError(str(error)) from None
 
 
 class _Gathered:

@@ -21,7 +21,10 @@ def read_secret(reference: str, folder: Path, prompt: str) -> str:
         raise SecretError(
             "smtp.password is `ask`, but there is no terminal to ask at; use env:NAME or file:PATH"
         )
-    return getpass.getpass(prompt)
+    try:
+        return getpass.getpass(prompt)
+    except EOFError:
+        raise SecretError("no password was typed") from None
 
 
 def _from_file(path: Path) -> str:

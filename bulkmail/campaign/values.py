@@ -11,7 +11,7 @@ from ipaddress import ip_address
 from typing import Annotated, Any
 from zoneinfo import ZoneInfo
 
-from pydantic import AfterValidator, BeforeValidator, WithJsonSchema
+from pydantic import AfterValidator, BeforeValidator, PlainSerializer, WithJsonSchema
 
 from bulkmail.address import PATTERNS, address_check, wire_address
 from bulkmail.compose.message import Mailbox
@@ -29,8 +29,10 @@ _RATE = re.compile(r"\s*([0-9]{1,9})\s*/\s*([a-z]+)\s*")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _NAMED = re.compile(r"""\s*(?P<name>(?!.*=\?)[^<>@"\\]*?)\s*<(?P<address>[^<>\s]+)>\s*""")
 """A name as people write it, commas and all; RFC 5322 3.4 would want quotes around some."""
-_FIELD_NAME = re.compile(r"[!-9;-~]{1,76}")
+_FIELD_NAME = re.compile(r"[!-9;-~]{1,40}")
 """RFC 5322 2.2."""
+_HOST = re.compile(r"[a-zA-Z0-9_-]+(\.[a-zA-Z0-9_-]+)*\.?|[0-9a-fA-F:.%]*:[0-9a-fA-F:.%a-z]*")
+"""A name, or an IPv4 or IPv6 address."""
 _CONTENT_ID = re.compile(r"[A-Za-z0-9._-]{1,60}")
 _LIST_ID = re.compile(r"(?:(?P<name>[^<>]*?)\s*<)?(?P<id>[a-zA-Z0-9_-]+(?:\.[a-zA-Z0-9_-]+)+)>?")
 """RFC 2919 3: an optional phrase, and an identifier like a domain name."""
@@ -155,6 +157,16 @@ def _one_line(value: str) -> str:
     return value
 
 
+def host_name(value: str) -> str:
+    if not _HOST.fullmatch(value):
+        shown = value[:MAX_SHOWN]
+        raise ValueError(
+            f'must be the name of a server alone, such as smtp.gmail.com, not "{shown}"; the port'
+            " has a key of its own"
+        )
+    return value
+
+
 def no_own_names(value: dict[str, Any]) -> dict[str, Any]:
     if taken := sorted(OWN_NAMES & value.keys()):
         raise ValueError(f'"{taken[0]}" has a meaning of its own in templates; choose another name')
@@ -163,6 +175,7 @@ def no_own_names(value: dict[str, Any]) -> dict[str, Any]:
 
 def header_names(value: dict[str, str]) -> dict[str, str]:
     seen: set[str] = set()
+    wrong = []
     for name in value:
         lower = name.lower()
         reason = OWN_HEADERS.get(lower)
@@ -170,11 +183,15 @@ def header_names(value: dict[str, str]) -> dict[str, str]:
             reason = "that is no name of a header field"
         elif lower.startswith(("mime-", "content-")):
             reason = "it follows from the parts of the message"
+        elif lower.startswith("resent-") or lower == "apparently-to":
+            reason = "each message goes to one person"
         elif lower in seen:
             reason = "it stands twice"
         if reason is not None:
-            raise ValueError(f'"{name}" cannot be set here: {reason}')
+            wrong.append(f'"{name}" cannot be set here: {reason}')
         seen.add(lower)
+    if wrong:
+        raise ValueError("; ".join(wrong))
     return value
 
 
@@ -209,6 +226,7 @@ OwnAddress = Annotated[str, AfterValidator(_own_address)]
 Rates = Annotated[
     tuple[Rate, ...],
     BeforeValidator(_rates),
+    PlainSerializer(lambda rates: [str(rate) for rate in rates]),
     WithJsonSchema(
         {"anyOf": [RateText, {"type": "array", "items": RateText}, {"const": "unlimited"}]}
     ),
@@ -218,6 +236,7 @@ Rates = Annotated[
 Duration = Annotated[
     timedelta,
     BeforeValidator(duration),
+    PlainSerializer(lambda value: f"{value.total_seconds() / 60:g}m"),
     WithJsonSchema({"type": "string", "pattern": r"^\s*[0-9]+\s*(s|m|min|h|d|day)\s*$"}),
 ]
 Moment = Annotated[

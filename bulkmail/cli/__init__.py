@@ -35,6 +35,9 @@ class _Commands(click.Group):
         except (KeyboardInterrupt, click.Abort):
             click.echo("stopped by Ctrl-C", err=True)
             sys.exit(ExitStatus.INTERRUPTED)
+        except click.FileError as error:
+            click.echo(error.format_message(), err=True)
+            sys.exit(ExitStatus.NO_INPUT)
         except (click.ClickException, click.exceptions.Exit, BrokenPipeError):
             raise
         except Exception:

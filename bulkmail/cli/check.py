@@ -6,44 +6,47 @@ from typing import Any
 
 import click
 
-from bulkmail.campaign import Campaign, read_campaign
+from bulkmail.campaign import read_campaign
 from bulkmail.cli import options, text
 from bulkmail.cli.past import Past
 from bulkmail.cli.plan import Plan, planned
-from bulkmail.cli.question import facts, show
-from bulkmail.ledger import SqliteLedger
-from bulkmail.model import Submission
+from bulkmail.cli.question import facts, refuse_second_name, refuse_what_was_sent, show
 
 
 @click.command()
 @options.campaign_file
+@options.cancel_removed_flag
+@options.new_flag
 @options.set_option
 @options.json_flag
-def check(file: Path, settings: dict[str, str], as_json: bool) -> None:
+def check(
+    file: Path, cancel_removed: bool, new: bool, settings: dict[str, str], as_json: bool
+) -> None:
     """Prove, without sending, that the whole campaign in FILE would go.
 
-    Reads all recipients and composes every message. Nothing is connected or recorded.
+    Reads all recipients and composes every message. Nothing is connected or recorded; what the
+    ledger knows of earlier runs is taken into account, as a run would.
     """
     campaign = read_campaign(file, settings)
-    ledger = SqliteLedger(None)
-    with planned(campaign, ledger, Past(campaign)) as plan:
+    ledger = options.scratch(campaign)
+    with planned(campaign, ledger, Past(campaign), cancel_removed=cancel_removed) as plan:
+        refuse_what_was_sent(plan)
+        if not new:
+            refuse_second_name(plan)
         if as_json:
             click.echo(json.dumps(_as_json(plan), ensure_ascii=False))
         else:
-            show(facts(plan, _server(campaign), plan.unsent))
+            if plan.unsent:
+                show(facts(plan, campaign.server, plan.unsent))
             _tell(plan)
     ledger.close()
-
-
-def _server(campaign: Campaign) -> Submission:
-    """Without asking for the password: nothing is connected."""
-    smtp = campaign.file.smtp
-    return Submission(smtp.host, smtp.port, smtp.effective_security, smtp.username)
 
 
 def _tell(plan: Plan) -> None:
     file = plan.campaign.path
     parts = [f"{plan.unsent:,} would get it", *text.left_out(plan.found, with_places=False)]
+    if plan.accepted:
+        parts.insert(1, f"{plan.accepted:,} already have it")
     click.echo(err=True)
     click.echo(" · ".join([*parts, "every message was composed", "nothing was sent"]))
     for source, state, why in plan.found.filtered:

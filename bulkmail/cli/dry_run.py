@@ -9,11 +9,11 @@ from rich.console import Console
 
 from bulkmail.campaign import Campaign
 from bulkmail.campaign.files import shown
-from bulkmail.cli import text
+from bulkmail.cli import options, text
 from bulkmail.cli.past import Past
 from bulkmail.cli.plan import planned
+from bulkmail.cli.question import refuse_what_was_sent
 from bulkmail.cli.show import show_message
-from bulkmail.ledger import SqliteLedger
 from bulkmail.transport.eml import EmlFolder
 
 WRITTEN_MESSAGES = 20
@@ -21,20 +21,28 @@ WRITTEN_MESSAGES = 20
 
 def dry_run(campaign: Campaign, folder: Path, *, write_all: bool) -> None:
     """Writes the first messages, or all, to `folder`, and shows one."""
-    ledger = SqliteLedger(None)
+    ledger = options.scratch(campaign)
     now = time.time()
     with planned(campaign, ledger, Past(campaign)) as plan:
+        refuse_what_was_sent(plan)
         eml = EmlFolder(folder)
-        written = 0
+        mails = [
+            plan.composer.compose(recipient, recipient.first_attempt_at or now)
+            for recipient in islice(ledger.unsent(plan.record), 1)
+        ]
         number = None if write_all else WRITTEN_MESSAGES
+        written = 0
         for recipient in islice(ledger.unsent(plan.record), number):
-            eml.write(plan.composer.compose(recipient, now))
+            eml.write(plan.composer.compose(recipient, recipient.first_attempt_at or now))
             written += 1
-        assert plan.first is not None
-        message = plan.composer.compose(plan.first, now)
     ledger.close()
-    show_message(Console(), b"".join(message.content), f"1 of {plan.unsent:,}")
-    left_out = text.left_out(plan.found)
-    click.echo(" · ".join([f"{plan.unsent:,} would get it", *left_out, "nothing was sent"]))
-    click.echo(f"\n  the first {written} as .eml files, which mail readers open: {shown(folder)}/")
+    for mail in mails:
+        show_message(Console(), b"".join(mail.content), f"1 of {plan.unsent:,}")
+    have = [f"{plan.accepted:,} already have it"] if plan.accepted else []
+    parts = [f"{plan.unsent:,} would get it", *have, *text.left_out(plan.found)]
+    click.echo(" · ".join([*parts, "nothing was sent"]))
+    if written:
+        click.echo(
+            f"\n  the first {written} as .eml files, which mail readers open: {shown(folder)}/"
+        )
     click.echo(f"  send them to this computer only:  bulkmail run {campaign.path} --sandbox")

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import click
 
-from bulkmail.campaign import LEDGER_NAME, Campaign, read_campaign
+from bulkmail.campaign import LEDGER_NAME, Campaign, Located, locate_campaign
 from bulkmail.campaign.files import shown
 from bulkmail.errors import MissingFileError
-from bulkmail.ledger import CampaignRecord, LedgerView
+from bulkmail.ledger import CampaignRecord, LedgerView, SqliteLedger
 
 SANDBOX_FOLDER = "sandbox"
 
@@ -16,6 +16,14 @@ campaign_file = click.argument(
 )
 sandbox_flag = click.option(
     "--sandbox", "in_sandbox", is_flag=True, help="What was sent with `run --sandbox`."
+)
+
+
+cancel_removed_flag = click.option(
+    "--cancel-removed", is_flag=True, help="Give up people who left the recipients."
+)
+new_flag = click.option(
+    "--new", is_flag=True, help="Send what people have from another campaign again."
 )
 
 
@@ -40,7 +48,7 @@ set_option = click.option(
 json_flag = click.option("--json", "as_json", is_flag=True, help="One JSON object per line.")
 
 
-def ledger_path(campaign: Campaign, in_sandbox: bool) -> Path:
+def ledger_path(campaign: Located, in_sandbox: bool) -> Path:
     """The campaign's ledger, or the one that rehearsals keep."""
     return sandbox_folder(campaign) / LEDGER_NAME if in_sandbox else campaign.ledger_path
 
@@ -55,13 +63,19 @@ def ledger_here(*, in_sandbox: bool) -> Path:
     raise MissingFileError(f"no {name} here or in a folder above; name a campaign FILE")
 
 
-def sandbox_folder(campaign: Campaign) -> Path:
+def scratch(campaign: Campaign) -> SqliteLedger:
+    """What would become of the campaign's ledger, without touching it."""
+    path = campaign.ledger_path
+    return SqliteLedger(None, copy_of=path if path.is_file() else None)
+
+
+def sandbox_folder(campaign: Located) -> Path:
     return campaign.project / SANDBOX_FOLDER
 
 
 def recorded(file: Path, in_sandbox: bool) -> tuple[LedgerView, CampaignRecord]:
     """The ledger that knows the campaign in `file`, opened to be read, and its record there."""
-    campaign = read_campaign(file)
+    campaign = locate_campaign(file)
     path = ledger_path(campaign, in_sandbox)
     if path.is_file():
         ledger = LedgerView(path)

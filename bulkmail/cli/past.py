@@ -2,8 +2,9 @@
 
 from collections.abc import Collection, Iterator
 from datetime import datetime
+from pathlib import Path
 
-from bulkmail.campaign import Campaign
+from bulkmail.campaign import LEDGER_NAME, Campaign
 from bulkmail.campaign.files import shown
 from bulkmail.cli.options import ledger_path
 from bulkmail.ledger import CampaignRecord, LedgerView
@@ -18,6 +19,7 @@ class Past:
         rehearsed = [ledger_path(campaign, True)] if in_sandbox else []
         self._paths = [path for path in (real, *rehearsed) if path.is_file()]
         self._real = real
+        self._lists = dict.fromkeys((real, campaign.project / LEDGER_NAME))
 
     def people(self, name: str, states: Collection[State]) -> Iterator[Row]:
         """The people of the campaign `name` in these states. Raises LookupError with words."""
@@ -32,9 +34,11 @@ class Past:
         raise LookupError(f'no campaign "{name}" in {shown(self._real)}{told}')
 
     def suppressed(self) -> Iterator[tuple[str, str]]:
-        """(address, why) of everyone on the project's suppression list."""
-        if self._real in self._paths:
-            ledger = LedgerView(self._real)
+        """(address, why) of everyone on the suppression list: the project's, and that of the
+        campaign's own ledger if it has one.
+        """
+        for path in filter(Path.is_file, self._lists):
+            ledger = LedgerView(path)
             for address, reason, at in ledger.suppressed():
                 why = f"suppressed on {datetime.fromtimestamp(at):%Y-%m-%d}"
                 yield address, f"{why}: {reason}" if reason else why

@@ -20,7 +20,7 @@ from bulkmail.compose.message import Composer
 from bulkmail.compose.templates import RenderError
 from bulkmail.errors import CampaignError, Problem
 from bulkmail.ledger import CampaignRecord, Enrolment, SqliteLedger
-from bulkmail.model import FILTERED, Recipient, State
+from bulkmail.model import Recipient, State
 
 
 @dataclass(frozen=True)
@@ -52,11 +52,16 @@ class Plan:
         return self.tally.get(State.ACCEPTED, 0)
 
     @property
+    def sent(self) -> int:
+        """How many have the message, or may have it."""
+        return self.accepted + self.tally.get(State.IN_DOUBT, 0) + self.resent
+
+    @property
     def content_changed(self) -> bool:
         """Whether some have another content than the rest would get."""
         before = self.record.content_digest
         changed = bool(before) and before != self.campaign.digest()
-        return self.accepted > 0 and (changed or self.proof.files_changed)
+        return self.sent > 0 and (changed or self.proof.files_changed)
 
 
 @contextmanager
@@ -69,36 +74,42 @@ def planned(
     """
     with ledger.enrolling():
         with _progress() as tell:
-            record, found, remarks = enrolled(campaign, ledger, past, tell)
-            _check_enrolment(campaign, found, cancel_removed)
-            ledger.cancel_removed(record)
+            record = ledger.campaign(campaign.name, time.time())
+            # First, so that the sources and the suppression list decide about these people too.
             ledger.recover(record)
             resent = ledger.resend_in_doubt(record) if campaign.file.in_doubt == "resend" else 0
+            found, remarks = enrolled(campaign, ledger, record, past, tell)
+            _check_enrolment(campaign, found, remarks, cancel_removed)
+            ledger.cancel_removed(record)
             composer = snapshot(campaign, record)
             proof = prove(
                 campaign, ledger, record, composer, lambda done: tell(f"{done:,} composed")
             )
         tally = ledger.tally(record)
         first = next(ledger.unsent(record), None)
-        begun = tally.keys() - {State.PENDING, State.SUPPRESSED, *FILTERED}
-        sent_before = None if begun else ledger.sent_before(record, campaign.digest())
+        content = campaign.digest()
+        meant = record.meant_again_digest == content
+        sent_before = None if meant else ledger.sent_before(record, content)
         yield Plan(
             campaign, record, found, remarks, tally, composer, first, proof, sent_before, resent
         )
         if first is not None:
-            ledger.set_content_digest(record, campaign.digest())
+            ledger.set_content_digest(record, content)
 
 
 def enrolled(
-    campaign: Campaign, ledger: SqliteLedger, past: Past, tell: Callable[[str], None]
-) -> tuple[CampaignRecord, Enrolment, list[str]]:
+    campaign: Campaign,
+    ledger: SqliteLedger,
+    record: CampaignRecord,
+    past: Past,
+    tell: Callable[[str], None],
+) -> tuple[Enrolment, list[str]]:
     """Reads all sources into `ledger`; what was found, and what a person should know of it."""
     tell("reading the recipients")
     remarks: list[str] = []
-    record = ledger.campaign(campaign.name, time.time())
     excluded = chain(campaign.excluded(), past.suppressed())
     found = ledger.enrol(record, campaign.rows(past.people, remarks.append), excluded)
-    return record, found, remarks
+    return found, remarks
 
 
 def snapshot(campaign: Campaign, record: CampaignRecord) -> Composer:
@@ -119,7 +130,9 @@ def _progress() -> Iterator[Callable[[str], None]]:
         yield lambda what: status.update(f"checking: {what}")
 
 
-def _check_enrolment(campaign: Campaign, found: Enrolment, cancel_removed: bool) -> None:
+def _check_enrolment(
+    campaign: Campaign, found: Enrolment, remarks: list[str], cancel_removed: bool
+) -> None:
     problems = []
     addresses = campaign.file.addresses
     for number, state, rule in (
@@ -133,12 +146,12 @@ def _check_enrolment(campaign: Campaign, found: Enrolment, cancel_removed: bool)
     if found.removed and not cancel_removed:
         place = campaign.places.key(("recipients",))
         message = (
-            f"{text.people(found.removed)} of this campaign, not yet sent to, no longer stand in"
-            " its recipients. Put them back, or pass --cancel-removed to give them up"
+            f"{text.people(found.removed)} whom this campaign has not sent to yet: no longer in its"
+            " recipients. Put them back, or pass --cancel-removed to give them up"
         )
         problems.append(Problem(place, message))
     if not (problems or found.recipients):
-        why = "; ".join(text.left_out(found)) or "the sources are empty"
+        why = "; ".join([*text.left_out(found), *remarks]) or "the sources are empty"
         problems.append(Problem(campaign.places.key(("recipients",)), f"nobody to send to: {why}"))
     if problems:
         raise CampaignError(problems)

@@ -5,6 +5,7 @@ Each raises CampaignError for a no, or where nobody is there to answer and no fl
 
 import sys
 from collections.abc import Iterator
+from datetime import UTC, datetime
 
 import click
 
@@ -31,12 +32,12 @@ def ask(
     click.echo(err=True)
     if changed:
         _confirm(
-            f"The content changed since {text.people(plan.accepted)} got theirs."
+            f"The content changed since {text.people(plan.sent)} got theirs."
             f" Send the new one to the other {number:,} now?",
             "--accept-changes",
         )
     else:
-        _confirm(f"Send to {text.people(number)} now?", "--yes")
+        _confirm(f"Send to {text.people(number)} {_when(plan, submission)}?", "--yes")
 
 
 def refuse_what_was_sent(plan: Plan) -> None:
@@ -50,15 +51,16 @@ def refuse_what_was_sent(plan: Plan) -> None:
         raise CampaignError([Problem(campaign.places.key(("campaign",)), message)])
 
 
-def refuse_second_name(plan: Plan) -> None:
+def refuse_second_name(plan: Plan, *, in_sandbox: bool = False) -> None:
     """Raises CampaignError if these people have this content by another campaign's name."""
     if plan.sent_before is not None:
         name, number = plan.sent_before
+        flag = " --sandbox" if in_sandbox else ""
         who = "all" if number == plan.unsent else f"{number:,} of"
         message = (
             f'{who} {text.people(plan.unsent)} already have this content, as "{name}".\n'
             f'  go on with that:  campaign: "{name}"\n'
-            f"  send it again:    bulkmail run {plan.campaign.path} --new"
+            f"  send it again:    bulkmail run {plan.campaign.path}{flag} --new"
         )
         raise CampaignError([Problem(plan.campaign.places.key(("campaign",)), message)])
 
@@ -89,9 +91,11 @@ def facts(plan: Plan, submission: Submission, number: int) -> Iterator[tuple[str
         yield "empty", f"{column} is empty for {text.recipients(places.number)}: {places}"
     for remark in plan.remarks:
         yield "note", remark
+    if design.images:
+        yield "images", ", ".join(image.name for image in design.images.values())
     yield "attachments", ", ".join(map(_attachment, design.attachments)) or "none"
     if (start_at := plan.campaign.file.start_at) is not None:
-        yield "start", f"{start_at:%Y-%m-%d %H:%M %Z}"
+        yield "start", text.start(start_at)
     rates = plan.campaign.file.rate
     at_least = text.about(text.estimate(number, rates))
     yield "rate", f"{', '.join(map(str, rates))}: {at_least}" if rates else "unlimited"
@@ -102,6 +106,13 @@ def _confirm(question: str, flag: str) -> None:
         raise CampaignError(f"{question} There is no terminal to answer at; pass {flag}")
     if not click.confirm(question, default=False, err=True):
         raise CampaignError("nothing was sent")
+
+
+def _when(plan: Plan, submission: Submission) -> str:
+    start_at = plan.campaign.file.start_at
+    if start_at is not None and start_at > datetime.now(UTC):
+        return f"from {text.start(start_at)} on"
+    return "in the sandbox" if submission.host != plan.campaign.file.smtp.host else "now"
 
 
 def _attachment(file: Attachment | PersonalFile) -> str:

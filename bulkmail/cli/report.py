@@ -11,6 +11,7 @@ import click
 
 from bulkmail.cli import options
 from bulkmail.model import State
+from bulkmail.smtp.reply import printable
 
 _COLUMNS = (
     "email",
@@ -44,15 +45,20 @@ def report(
     """Who got it, who did not, and why: one line per recipient."""
     ledger, record = options.recorded(file, in_sandbox)
     lines = _FORMATS[form](ledger.report(record, states))
+    nobody = form != "csv"  # which has its heading
     for line in lines:
+        nobody = False
         click.echo(line, file=out)
+    if nobody:
+        which = " or ".join(states).replace("_", " ")
+        click.echo(f"nobody is {which}" if states else "nobody", err=True)
     ledger.close()
 
 
 def _text(rows: Iterator[dict[str, Any]]) -> Iterator[str]:
     for row in rows:
         line = f"{row['email']:<34} {row['state']:<10} {row['source']}"
-        yield f"{line}  {row['reason']}".rstrip()
+        yield printable(f"{line}  {row['reason']}".encode("utf-8", "replace"))
 
 
 def _json(rows: Iterator[dict[str, Any]]) -> Iterator[str]:

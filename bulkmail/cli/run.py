@@ -60,8 +60,8 @@ def _duration(context: click.Context, parameter: click.Parameter, value: str) ->
 )
 @click.option("--yes", is_flag=True, help="Answer the question before sending with yes.")
 @click.option("--accept-changes", is_flag=True, help="Send on although the content has changed.")
-@click.option("--cancel-removed", is_flag=True, help="Give up people who left the recipients.")
-@click.option("--new", is_flag=True, help="Send what people have from another campaign again.")
+@options.cancel_removed_flag
+@options.new_flag
 @options.set_option
 @options.json_flag
 def run(
@@ -105,22 +105,22 @@ def run(
 
 def _send(campaign: Campaign, flags: Flags, sandbox: Sandbox | None) -> ExitStatus:
     """Plans, asks, sends, sums up."""
-    ledger = SqliteLedger(options.ledger_path(campaign, sandbox is not None))
+    path = options.ledger_path(campaign, sandbox is not None)
+    ledger = SqliteLedger(path)
+    if sandbox is not None:
+        ledger.forget_finished(campaign.name)  # a rehearsal may be repeated
     past = Past(campaign, in_sandbox=sandbox is not None)
     submission = None
     with planned(campaign, ledger, past, cancel_removed=flags.cancel_removed) as plan:
         refuse_what_was_sent(plan)
         if plan.unsent:
-            if not flags.new:
-                refuse_second_name(plan)
+            if flags.new:
+                ledger.set_meant_again(plan.record, campaign.digest())
+            else:
+                refuse_second_name(plan, in_sandbox=sandbox is not None)
+            server = sandbox.submission if sandbox else campaign.server
+            ask(plan, server, flags.limit, yes=flags.yes, accept_changes=flags.accept_changes)
             submission = sandbox.submission if sandbox else campaign.submission()
-            ask(
-                plan,
-                submission,
-                flags.limit,
-                yes=flags.yes,
-                accept_changes=flags.accept_changes,
-            )
     started = time.monotonic()
     stop = None
     if submission is not None:

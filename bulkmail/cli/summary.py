@@ -129,5 +129,5 @@ class Summary:
         yield f"the inbox:      {shown(sandbox.maildir)}/new  (a Maildir: mutt -f opens it)"
         yield f"who, and why:   bulkmail report {file} --sandbox"
         yield f"look closer:    bulkmail run {file} --dry-run"
-        yield f"rehearse again: rm -r {shown(sandbox.maildir.parent)}, then the same command"
-        yield f"your own:       copy {file} and its templates, edit, and run it in the same way"
+        yield "rehearse again: the same command"
+        yield "your own:       bulkmail init my-news"

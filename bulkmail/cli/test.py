@@ -17,7 +17,7 @@ from bulkmail.cli.plan import enrolled, snapshot
 from bulkmail.compose.templates import RenderError
 from bulkmail.errors import CampaignError, ExitStatus, Problem
 from bulkmail.ledger import SqliteLedger
-from bulkmail.model import MailObject, Outcome, Recipient, State, Submission
+from bulkmail.model import MailObject, Outcome, Phase, Recipient, State, Submission
 from bulkmail.sandbox import Sandbox
 from bulkmail.smtp.judgement import judge
 from bulkmail.transport import SubmissionServer
@@ -60,7 +60,8 @@ def _composed(campaign: Campaign, to: tuple[str, ...], as_: str | None) -> list[
     """The message of one recipient, for each address of `to`."""
     ledger = SqliteLedger(None)
     with ledger.enrolling():
-        record, _, _ = enrolled(campaign, ledger, Past(campaign), lambda what: None)
+        record = ledger.campaign(campaign.name, time.time())
+        enrolled(campaign, ledger, record, Past(campaign), lambda what: None)
         recipient = _chosen(campaign, ledger.unsent(record), as_)
         composer = snapshot(campaign, record)
         try:
@@ -86,7 +87,9 @@ async def _submitted(submission: Submission, mails: list[MailObject]) -> list[Ou
     outcomes: list[Outcome] = []
     for mail in mails:
         if not await session.idle():
-            break
-        session.submit(mail, outcomes.append)
+            cause = f"not sent: {session.ended}"
+            outcomes.append(Outcome(Phase.QUEUED, None, cause))
+        else:
+            session.submit(mail, outcomes.append)
     await session.quit()
     return outcomes

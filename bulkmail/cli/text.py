@@ -47,6 +47,11 @@ def about(seconds: float) -> str:
     return "less than a second" if seconds < 1 else f"about {duration(math.ceil(seconds))}"
 
 
+def start(at: datetime) -> str:
+    """A time as its author wrote it, with the zone's name."""
+    return f"{at:%Y-%m-%d %H:%M} {getattr(at.tzinfo, 'key', None) or f'{at:%Z}'}"
+
+
 def moment(at: float) -> str:
     """A time in the reader's zone."""
     return f"{datetime.fromtimestamp(at).astimezone():%Y-%m-%d %H:%M %Z}"

@@ -19,7 +19,7 @@ from string import Formatter
 from types import BuiltinMethodType, MethodType
 from typing import Any, NoReturn
 
-from jinja2 import Template, TemplateRuntimeError, nodes
+from jinja2 import Template, TemplateRuntimeError, TemplateSyntaxError, nodes
 from jinja2.compiler import CodeGenerator
 from jinja2.runtime import BlockReference, Context, LoopContext, Macro
 from jinja2.sandbox import ImmutableSandboxedEnvironment, safe_range
@@ -252,6 +252,9 @@ class _Paying(NodeTransformer):
 
     _loops = 0
 
+    def __init__(self, name: str | None, filename: str | None) -> None:
+        self._name, self._filename = name, filename
+
     def visit_For(self, node: nodes.For) -> nodes.For:
         steps = _steps(node)
         self._loops += 1
@@ -282,8 +285,22 @@ class _Paying(NodeTransformer):
 
     def visit_Include(self, node: nodes.Include) -> nodes.FilterBlock:
         """The text of an included template is measured like that of a macro."""
+        self._check_named(node, node.template)
         made = nodes.Filter(None, _MADE, [], [], None, None, lineno=node.lineno)
         return nodes.FilterBlock([node], made, lineno=node.lineno)
+
+    def visit_Extends(self, node: Any) -> nodes.Node:
+        """What a message is made of is known, and part of its digest, before it is rendered."""
+        self._check_named(node, node.template)
+        return self.generic_visit(node)
+
+    visit_Import = visit_FromImport = visit_Extends
+
+    def _check_named(self, node: nodes.Node, template: nodes.Expr) -> None:
+        named = template.items if isinstance(template, nodes.List | nodes.Tuple) else [template]
+        if not all(isinstance(name, nodes.Const) for name in named):
+            message = "the name of a template is written out; choose among them with {% if %}"
+            raise TemplateSyntaxError(message, node.lineno, self._name, self._filename)
 
     def visit_Concat(self, node: nodes.Concat) -> nodes.Filter:
         self.generic_visit(node)
@@ -355,7 +372,7 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
         }
 
     def _parse(self, source: str, name: str | None, filename: str | None) -> nodes.Template:
-        tree: nodes.Template = _Paying().visit(super()._parse(source, name, filename))
+        tree: nodes.Template = _Paying(name, filename).visit(super()._parse(source, name, filename))
         tree.set_environment(self)
         return tree
 

@@ -16,7 +16,16 @@ MAX_LINE_LENGTH = 998
 _ENCODED_WORD_FRAME = len("=?utf-8?b??=")
 _FORBIDDEN = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 _PLAIN = re.compile(r"[ -~]*")
+_WORDS = re.compile(r"(?<! ) (?=[^ ])")
 _PHRASE = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~ -]+")
+
+ADDRESS_FIELDS = frozenset(
+    {
+        *("sender", "errors-to", "disposition-notification-to", "return-receipt-to"),
+        *("x-confirm-reading-to", "abuse-reports-to", "x-report-abuse-to"),
+    }
+)
+"""Fields of addresses that `headers` may set."""
 
 
 class UnsafeHeaderError(ValueError):
@@ -31,15 +40,18 @@ def header(name: str, text: str) -> bytes:
 def token_header(name: str, text: str) -> bytes:
     """The field `name: text` for text that programs read: never encoded if it is plain ASCII.
 
-    It is folded at its spaces; a word that is longer than a line stays whole, since readers of
-    such fields do not decode RFC 2047. Other text becomes encoded words.
+    It is folded before single spaces; a word that is longer than a line stays whole, since readers
+    of such fields do not decode RFC 2047. Other text becomes encoded words, but not where addresses
+    stand, which RFC 2047 5 forbids.
     """
     check_header_text(text)
-    if not _PLAIN.fullmatch(text):
+    if not _PLAIN.fullmatch(text) or "=?" in text or text != text.strip():
+        if name.lower() in ADDRESS_FIELDS:
+            raise UnsafeHeaderError(f"{text[:40]!r}, but {name} must be plain ASCII")
         return header(name, text)
     lines = [f"{name}:"]
-    for word in text.split():
-        if len(lines[-1]) + 1 + len(word) > LINE_LENGTH and lines[-1].strip() != f"{name}:":
+    for word in _WORDS.split(text):
+        if len(lines[-1]) + 1 + len(word) > LINE_LENGTH and lines[-1] != f"{name}:":
             lines.append("")
         lines[-1] += f" {word}"
     if max(map(len, lines)) > MAX_LINE_LENGTH:
@@ -123,7 +135,7 @@ def _phrase(text: str, used: int) -> str:
 def _folded(text: str, used: int) -> str | None:
     """ASCII text folded before single spaces; None where a line would still be too long."""
     lines = [""]
-    for word in re.split(r"(?<! ) (?=[^ ])", text):
+    for word in _WORDS.split(text):
         sep = " " if lines[-1] else ""
         if lines[-1] and used + len(lines[-1]) + 1 + len(word) > LINE_LENGTH:
             lines.append(word)

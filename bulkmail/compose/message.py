@@ -18,14 +18,21 @@ from jinja2 import Template
 
 from bulkmail.address import address_key, domain_of, wire_address
 from bulkmail.compose import headers
+from bulkmail.compose.names import Load
 from bulkmail.compose.plain_text import plain_text
 from bulkmail.compose.skeleton import Attachment, Skeleton, digest
-from bulkmail.compose.templates import Load, RenderError, Templates
+from bulkmail.compose.templates import RenderError, Templates
 from bulkmail.model import Envelope, MailObject, Recipient
 
 MAX_URI_LENGTH = 900
 _URI = re.compile(r"https?://[!#-;=?-\[\]_a-z~]+", re.IGNORECASE)
 """RFC 3986 2, without what would end it inside `<…>`."""
+
+_TAG = re.compile(r"<style\b.*?</style\s*>|<[^<>]+>", re.DOTALL | re.IGNORECASE)
+"""Where HTML and CSS have addresses; data of recipients is escaped, and never one of these."""
+_CID = re.compile(
+    r"""((?:=\s*["']?|url\(\s*(?:["']|&quot;|&\#39;)?)\s*)cid:([^"'()<>&\s]+)""", re.IGNORECASE
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +117,6 @@ class Composer:
             [file if isinstance(file, Attachment) else None for file in design.attachments],
             hmac.new(seed, b"boundary", hashlib.sha256).hexdigest()[:24],
         )
-        self._cids = _cid_pattern(design.images)
         self._shared_head = self._author_fields()
         self._domain = domain_of(design.author.address)
 
@@ -125,7 +131,7 @@ class Composer:
         head = self._head(recipient, envelope.forward_path, context)
         head += headers.date_header(int(at)) + f"Message-ID: {message_id}\r\n".encode("ascii")
         files = self._own_files(context)
-        if recipient.files_digest and recipient.files_digest != digest(files):
+        if files and recipient.files_digest not in ("", digest(files)):
             message = f"{', '.join(f.name for f in files)} changed since it was checked; run again"
             raise RenderError(self._files[0][0].path.place, message)
         content = self._skeleton.fill(head, self._bodies(context), files)
@@ -216,10 +222,19 @@ class Composer:
             raise RenderError(str(self._design.html), str(error)) from None
 
     def _with_content_ids(self, html: str) -> str:
-        """`cid:logo` as the content-id that the image has (RFC 2392)."""
-        if self._cids is None:
+        """`cid:logo` as the content-id that the image has (RFC 2392). Raises RenderError."""
+        if "cid:" not in html.lower():
             return html
-        return self._cids.sub(lambda found: f"cid:{self._skeleton.content_id(found[1])}", html)
+        return _TAG.sub(lambda tag: _CID.sub(self._content_id, tag.group()), html)
+
+    def _content_id(self, found: re.Match[str]) -> str:
+        before, name = found.groups()
+        images = self._design.images
+        if name not in images:
+            has = f"it has {', '.join(images)}" if images else "it has none"
+            message = f'shows cid:{name}, but `images` has no "{name}" ({has})'
+            raise RenderError(self._design.html or "", message)
+        return f"{before}cid:{self._skeleton.content_id(name)}"
 
     def _own_files(self, context: _Context) -> list[Attachment]:
         files = []
@@ -243,14 +258,6 @@ class Composer:
             "email": recipient.address,
             "campaign": self._design.campaign,
         }
-
-
-def _cid_pattern(images: Mapping[str, Attachment]) -> re.Pattern[str] | None:
-    """Finds `cid:logo` where HTML and CSS have addresses, for the names of `images`."""
-    if not images:
-        return None
-    names = "|".join(map(re.escape, sorted(images, key=len, reverse=True)))
-    return re.compile(rf"""(?:(?<==["'])|(?<=url\()|(?<=url\(["']))cid:({names})(?=["')])""")
 
 
 def _mailbox_header(name: str, mailbox: Mailbox) -> bytes:

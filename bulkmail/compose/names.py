@@ -4,14 +4,16 @@ Read from the sources alone, without rendering: so a campaign knows which column
 say for whom one of them is empty before anything is sent. It knows no recipients.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from jinja2 import Environment, TemplateSyntaxError, nodes
 from jinja2.meta import find_referenced_templates, find_undeclared_variables
 
 from bulkmail.compose.bounds import BoundedEnvironment
-from bulkmail.compose.templates import Load
+
+Load = Callable[[str], tuple[str, str] | None]
+"""Template name to (source, file as shown to a person), or None where there is none."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,12 +17,11 @@ from jinja2 import (
     TemplateNotFound,
     TemplatesNotFound,
     TemplateSyntaxError,
+    nodes,
 )
 
 from bulkmail.compose.bounds import BoundedEnvironment
-
-Load = Callable[[str], tuple[str, str] | None]
-"""Template name to (source, file as shown to a person), or None where there is none."""
+from bulkmail.compose.names import Load, reachable
 
 
 class RenderError(ValueError):
@@ -51,6 +50,7 @@ class Templates:
     """The templates of a campaign. `text` and `html` differ in escaping only."""
 
     def __init__(self, load: Load) -> None:
+        self._load = load
         self._files: dict[str, str] = {}
         """Of the templates that were loaded, by name."""
         self._text = self._environment(load, autoescape=False)
@@ -91,12 +91,37 @@ class Templates:
 
     def _get(self, environment: BoundedEnvironment, name: str) -> Template:
         try:
-            return environment.get_template(name)
+            template = environment.get_template(name)
+            self._check_blocks(environment, name)
+            return template
+        except RenderError:
+            raise
         except TemplateNotFound as error:
             raise RenderError(name, f"no such template: {error}") from None
         except Exception as error:  # Python's own compiler can give up, too
             place = self._place(error) or self._files.get(name, name)
             raise RenderError(place, self._message(error, ())) from None
+
+    def _check_blocks(self, environment: BoundedEnvironment, name: str) -> None:
+        """Jinja2 leaves out a block that the parent does not have: a letter without its words."""
+        found = self._load(name)
+        if found is None:
+            return
+        source, file = found
+        tree = environment.parse(source, name, file)
+        extends = tree.find(nodes.Extends)
+        if extends is None or not isinstance(extends.template, nodes.Const):
+            return
+        parent = str(extends.template.value)
+        known = {
+            block.name
+            for _, text in reachable(self._load, [parent])
+            for block in environment.parse(text).find_all(nodes.Block)
+        }
+        for block in tree.body:
+            if isinstance(block, nodes.Block) and known and block.name not in known:
+                message = f"{parent} has no block {block.name!r}{did_you_mean(block.name, known)}"
+                raise RenderError(f"{file}:{block.lineno}", message)
 
     def render(self, template: Template, context: Mapping[str, object]) -> str:
         """Raises RenderError with the innermost template line for whatever goes wrong inside."""
@@ -123,7 +148,7 @@ class Templates:
         """What `error` says, in words; `names` are those that the template could have meant."""
         match error:
             case TemplateNotFound(name=str(name)) if not isinstance(error, TemplatesNotFound):
-                return f"no template {name!r}{did_you_mean(name, self._files)}"
+                return f"no template {name!r}"
             case TemplateSyntaxError():
                 message = error.message or "wrong syntax"
             case RecursionError() | SyntaxError() | MemoryError():  # of Python's compiler, too

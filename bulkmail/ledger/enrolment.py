@@ -39,7 +39,10 @@ SET reading = excluded.reading,
         excluded.address, address),
     fields = iif(
         state IN ('pending', 'deferred', 'cancelled', 'suppressed'), excluded.fields, fields),
+    files_digest = iif(fields <> excluded.fields, '', files_digest),
     due_at = iif(state IN ('cancelled', 'suppressed'), 0, due_at),
+    attempts = iif(state IN ('cancelled', 'suppressed'), 0, attempts),
+    first_attempt_at = iif(state IN ('cancelled', 'suppressed'), NULL, first_attempt_at),
     reason = iif(
         state IN ('cancelled', 'suppressed')
             OR excluded.state = 'suppressed' AND state IN ('pending', 'deferred'),

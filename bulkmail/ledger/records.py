@@ -9,14 +9,16 @@ from bulkmail.model import State
 class CampaignRecord:
     """A campaign as the ledger knows it.
 
-    `content_digest` is that of the last run's content; `proven_digest` that with which every
-    recipient of the reading `proven_reading` was composed.
+    Digests of contents: `content_digest` is that of the last run; `meant_again_digest` that which
+    people are to get although they have it by another campaign's name; `proven_digest` that with
+    which every recipient of the reading `proven_reading` was composed.
     """
 
     id: int
     name: str
     seed: bytes
     content_digest: str
+    meant_again_digest: str
     proven_digest: str
     proven_reading: int
 

@@ -1,18 +1,19 @@
 -- The tables of a ledger, version 2. Times are seconds since the epoch; states are those of
 -- bulkmail.model.State. PRAGMA user_version holds the version.
 
-CREATE TABLE campaign (
+CREATE TABLE IF NOT EXISTS campaign (
     id              INTEGER PRIMARY KEY,
     name            TEXT NOT NULL UNIQUE,
     seed            BLOB NOT NULL,            -- secret: Message-IDs and boundaries come from it
     created_at      REAL NOT NULL,
     content_digest  TEXT NOT NULL DEFAULT '', -- of the last run's content
     reading         INTEGER NOT NULL DEFAULT 0, -- how often the sources were read
+    meant_again_digest TEXT NOT NULL DEFAULT '', -- this content is meant for those who have it, too
     proven_digest   TEXT NOT NULL DEFAULT '', -- with this content everyone was composed once …
     proven_reading  INTEGER NOT NULL DEFAULT 0 -- … who was known by that reading
 );
 
-CREATE TABLE recipient (
+CREATE TABLE IF NOT EXISTS recipient (
     id               INTEGER PRIMARY KEY,
     campaign_id      INTEGER NOT NULL REFERENCES campaign,
     address          TEXT NOT NULL,           -- as written
@@ -26,7 +27,7 @@ CREATE TABLE recipient (
     reason           TEXT NOT NULL DEFAULT '', -- why it is in this state, for a person
     attempts         INTEGER NOT NULL DEFAULT 0,
     in_doubt_events  INTEGER NOT NULL DEFAULT 0,
-    first_attempt_at REAL,                    -- also the Date of its message
+    first_attempt_at REAL,                    -- of those that count; also the Date of its message
     last_attempt_at  REAL,
     due_at           REAL NOT NULL DEFAULT 0, -- when a deferred recipient may be tried again
     phase            TEXT NOT NULL DEFAULT '', -- of the last outcome
@@ -35,14 +36,14 @@ CREATE TABLE recipient (
 );
 
 -- One row per person and campaign; rows that were filtered stay beside it, to be reported.
-CREATE UNIQUE INDEX recipient_person ON recipient (campaign_id, address_key)
+CREATE UNIQUE INDEX IF NOT EXISTS recipient_person ON recipient (campaign_id, address_key)
     WHERE state NOT IN ('invalid', 'duplicate');
 
 -- Claims and tallies.
-CREATE INDEX recipient_state ON recipient (campaign_id, state, due_at, id);
+CREATE INDEX IF NOT EXISTS recipient_state ON recipient (campaign_id, state, due_at, id);
 
 -- Addresses that no campaign of the project sends to.
-CREATE TABLE suppression (
+CREATE TABLE IF NOT EXISTS suppression (
     address_key  TEXT PRIMARY KEY,
     address      TEXT NOT NULL,               -- as written
     reason       TEXT NOT NULL,
@@ -51,7 +52,7 @@ CREATE TABLE suppression (
 
 -- What the rates remember, by account: in this second `number` messages were granted, the last one
 -- at `at`.
-CREATE TABLE granted (
+CREATE TABLE IF NOT EXISTS granted (
     account  TEXT NOT NULL,
     second   INTEGER NOT NULL,
     at       REAL NOT NULL,

@@ -11,14 +11,13 @@ import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import wraps
-from importlib.resources import files
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from bulkmail.errors import LedgerBusyError, LedgerError
 from bulkmail.ledger.enrolment import enrol
 from bulkmail.ledger.records import CampaignRecord, Enrolment
-from bulkmail.ledger.view import PORTION, VERSION, check_version, find_campaign, marks, tally
+from bulkmail.ledger.view import PORTION, check_version, create, find_campaign, marks, tally
 from bulkmail.model import UNSENT, Intent, Recipient, Row, Settlement, State
 
 BUSY_SECONDS = 30
@@ -42,7 +41,7 @@ FROM campaign
 JOIN recipient sent ON sent.campaign_id = campaign.id
     AND sent.state IN ('accepted', 'in_flight', 'in_doubt')
 JOIN recipient unsent ON unsent.campaign_id = ? AND unsent.address_key = sent.address_key
-    AND unsent.state IN ('pending', 'deferred')
+    AND unsent.state IN ('pending', 'deferred') AND unsent.attempts = 0
 WHERE campaign.id <> ? AND campaign.content_digest = ?
 GROUP BY campaign.id ORDER BY count(*) DESC LIMIT 1
 """
@@ -57,7 +56,8 @@ WHERE id = ? AND state IN ('pending', 'deferred')
 _SETTLE = """
 UPDATE recipient
 SET state = ?, attempts = attempts + ?, due_at = ?, phase = ?, reply = ?, reason = ?,
-    in_doubt_events = in_doubt_events + ?
+    in_doubt_events = in_doubt_events + ?,
+    first_attempt_at = iif(attempts + ? = 0, NULL, first_attempt_at)
 WHERE id = ? AND state = 'in_flight'
 """
 
@@ -95,15 +95,18 @@ def _guarded(
 
 
 class SqliteLedger:
-    """`path` None is a scratch ledger, which is gone when closed. Raises LedgerError everywhere."""
+    """`path` None is a scratch ledger, which is gone when closed; it can begin as the copy of one.
 
-    def __init__(self, path: Path | None) -> None:
-        self.name = str(path) if path else "scratch ledger"
+    Raises LedgerError everywhere.
+    """
+
+    def __init__(self, path: Path | None, copy_of: Path | None = None) -> None:
+        self.name = str(path or copy_of or "scratch ledger")
         self._lock: sqlite3.Connection | None = None
         if path is not None:
             self._lock = _run_lock(path)
         try:
-            self._db = opened(path)
+            self._db = opened(path) if copy_of is None else _copied(copy_of)
         except sqlite3.Error as error:
             raise LedgerError(f"{self.name}: {error}") from error
 
@@ -168,6 +171,28 @@ class SqliteLedger:
         )
 
     @_guarded
+    def set_meant_again(self, campaign: CampaignRecord, digest: str) -> None:
+        """That people who have the content `digest` by another name are to get it again."""
+        self._db.execute(
+            "UPDATE campaign SET meant_again_digest = ? WHERE id = ?", (digest, campaign.id)
+        )
+
+    @_guarded
+    def forget_finished(self, name: str) -> None:
+        """Forgets a campaign in which nobody is left to send to: for rehearsals."""
+        self._db.execute(
+            "DELETE FROM recipient WHERE campaign_id = (SELECT id FROM campaign WHERE name = ?1)"
+            " AND NOT EXISTS (SELECT 1 FROM recipient JOIN campaign ON campaign.id = campaign_id"
+            " WHERE name = ?1 AND state IN ('pending', 'deferred', 'in_flight'))",
+            (name,),
+        )
+        self._db.execute(
+            "DELETE FROM campaign WHERE name = ?1"
+            " AND NOT EXISTS (SELECT 1 FROM recipient WHERE campaign_id = campaign.id)",
+            (name,),
+        )
+
+    @_guarded
     def set_proven(self, campaign: CampaignRecord, digest: str) -> None:
         """Everyone unsent was composed with the content `digest`."""
         self._db.execute(
@@ -204,6 +229,7 @@ class SqliteLedger:
         """Puts those in doubt back to pending, as their author chose; the events stay counted."""
         return self._db.execute(
             "UPDATE recipient SET state = 'pending', due_at = 0,"
+            " changed_reading = 1 + (SELECT reading FROM campaign WHERE id = campaign_id),"
             " reason = 'was in doubt; sent again, as the campaign says'"
             " WHERE campaign_id = ? AND state = 'in_doubt'",
             (campaign.id,),
@@ -325,9 +351,23 @@ def opened(path: Path | None) -> sqlite3.Connection:
     [version] = db.execute("PRAGMA user_version").fetchone()
     check_version(str(path), version)
     if version == 0:
-        schema = files("bulkmail.ledger").joinpath("schema.sql").read_text("utf-8")
-        db.executescript(f"BEGIN; {schema} PRAGMA user_version = {VERSION}; COMMIT;")
+        create(db)
     return db
+
+
+def _copied(path: Path) -> sqlite3.Connection:
+    """A scratch ledger with all that stands in the one at `path`, which may be in use."""
+    source = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)
+    try:
+        [version] = source.execute("PRAGMA user_version").fetchone()
+        check_version(str(path), version)
+        scratch = sqlite3.connect("", isolation_level=None, check_same_thread=False)
+        source.backup(scratch)
+    finally:
+        source.close()
+    if version == 0:
+        create(scratch)
+    return scratch
 
 
 def _run_lock(path: Path) -> sqlite3.Connection:
@@ -367,5 +407,6 @@ def _settlement_row(settled: Settlement) -> tuple[Any, ...]:
         str(outcome.reply or ""),
         "" if settled.state is State.ACCEPTED else str(outcome),
         int(settled.state is State.IN_DOUBT),
+        int(settled.state is not State.PENDING),
         settled.recipient_id,
     )

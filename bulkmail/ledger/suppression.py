@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from bulkmail.address import address_key
-from bulkmail.errors import LedgerError
+from bulkmail.errors import LedgerBusyError, LedgerError
 from bulkmail.ledger.sqlite import opened
 
 T = TypeVar("T")
@@ -19,7 +19,7 @@ T = TypeVar("T")
 def suppress(path: Path, addresses: Iterable[str], reason: str, at: float) -> int:
     """Puts `addresses` on the list of the ledger at `path`, made if it is new; how many are new.
 
-    Raises LedgerError.
+    Raises LedgerError, or LedgerBusyError while a run asks its question.
     """
     rows = [(address_key(address), address, reason, at) for address in addresses]
     sql = "INSERT INTO suppression VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING"
@@ -41,5 +41,11 @@ def _in_ledger(path: Path, change: Callable[[sqlite3.Connection], T]) -> T:
             result = change(db)
             db.execute("COMMIT")
             return result
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorname == "SQLITE_BUSY":
+            raise LedgerBusyError(
+                f"a run is being prepared in {path}: answer its question, then try again"
+            ) from None
+        raise LedgerError(f"{path}: {error}") from error
     except sqlite3.Error as error:
         raise LedgerError(f"{path}: {error}") from error

@@ -3,6 +3,7 @@
 import json
 import sqlite3
 from collections.abc import Collection, Iterator
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +24,13 @@ class LedgerView:
         try:
             self._db = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)
             [version] = self._db.execute("PRAGMA user_version").fetchone()
+            check_version(str(path), version)
+            if version == 0:  # nothing was written yet
+                self._db.close()
+                self._db = sqlite3.connect(":memory:")
+                create(self._db)
         except sqlite3.Error as error:
             raise LedgerError(f"{path}: {error}") from error
-        check_version(str(path), version)
 
     def close(self) -> None:
         self._db.close()
@@ -85,6 +90,12 @@ class LedgerView:
         )
 
 
+def create(db: sqlite3.Connection) -> None:
+    """Makes the tables. Harmless where somebody else makes them at the same time."""
+    schema = files("bulkmail.ledger").joinpath("schema.sql").read_text("utf-8")
+    db.executescript(f"BEGIN; {schema} PRAGMA user_version = {VERSION}; COMMIT;")
+
+
 def check_version(name: str, version: int) -> None:
     """Raises LedgerError if the ledger `name` has another schema than this bulkmail."""
     if version > VERSION:
@@ -101,8 +112,8 @@ def check_version(name: str, version: int) -> None:
 
 def find_campaign(db: sqlite3.Connection, name: str) -> CampaignRecord | None:
     row = db.execute(
-        "SELECT id, name, seed, content_digest, proven_digest, proven_reading FROM campaign"
-        " WHERE name = ?",
+        "SELECT id, name, seed, content_digest, meant_again_digest, proven_digest, proven_reading"
+        " FROM campaign WHERE name = ?",
         (name,),
     ).fetchone()
     return CampaignRecord(*row) if row else None

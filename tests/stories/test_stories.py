@@ -53,15 +53,15 @@ recipients:
 
     status = await story.types(
         "bulkmail run welcome.yaml",
-        ("Password of", "my-google-password\n"),
         (QUESTION, "y\n"),
+        ("Password of", "my-google-password\n"),
     )
     assert status == ExitStatus.LOGIN
     assert story.held() == []
     assert set(story.states("welcome.yaml").values()) == {"pending"}
 
     status = await story.types(
-        "bulkmail run welcome.yaml", ("Password of", f"{PASSWORD}\n"), (QUESTION, "y\n")
+        "bulkmail run welcome.yaml", (QUESTION, "y\n"), ("Password of", f"{PASSWORD}\n")
     )
     assert status == ExitStatus.DONE
     assert sorted(story.held(), key=lambda mail: mail.to) == [

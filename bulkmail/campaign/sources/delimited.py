@@ -24,7 +24,8 @@ _HIDDEN = "a cell holds a line break and an @; is a quote in this row left open?
 def delimited_rows(reading: Reading, file: TextIO, delimiter: str | None) -> Iterator[Row]:
     """The rows below the heading line, which tells the delimiter where none is given."""
     lines = Lines(file, reading.name)
-    records = _records(lines, delimiter or _delimiter(reading, file))
+    delimiter = delimiter or _delimiter(reading, file)
+    records = _records(lines, delimiter)
     place, header = next(records, (lines.place, []))
     if any(map(_hides_lines, header)):
         raise CampaignError([Problem(place, _HIDDEN)])
@@ -36,6 +37,8 @@ def delimited_rows(reading: Reading, file: TextIO, delimiter: str | None) -> Ite
             yield Row("", {}, place, "holds a NUL character")
         elif reading.is_exclude and _hides_address(written, headings.address_at):
             yield Row("", {}, place, _HIDDEN)
+        elif "\n" in text and _holds_rows(written, delimiter, len(header)):
+            raise CampaignError([Problem(place, _HIDDEN)])
         elif text:
             yield headings.row(cells, place)
 
@@ -74,6 +77,17 @@ def _hides_address(cells: list[str], address_at: int) -> bool:
     """
     return _hides_lines("".join(cells)) and any(
         _hides_lines(cell) for at, cell in enumerate(cells) if at != address_at
+    )
+
+
+def _holds_rows(cells: list[str], delimiter: str, columns: int) -> bool:
+    """Whether a line within a cell reads like a row of its own: people would get nothing, and
+    their data would go to somebody else.
+    """
+    return any(
+        "@" in line and line.count(delimiter) >= columns - 1 > 0
+        for cell in cells
+        for line in cell.splitlines()[1:]
     )
 
 
