@@ -11,6 +11,7 @@ outside ASCII is for the conversation to know.
 
 import re
 import unicodedata
+import warnings
 from collections.abc import Callable
 from functools import lru_cache
 
@@ -42,7 +43,9 @@ def address_check(pattern: str) -> Callable[[str], str | None]:
     Raises `re.error` where it is no regex. Whatever the pattern lets through, an address that
     cannot stand in an SMTP command, or has no wire form, is refused.
     """
-    regex = re.compile(PATTERNS.get(pattern, pattern))
+    with warnings.catch_warnings():  # which tell of Python, not of the campaign
+        warnings.simplefilter("ignore")
+        regex = re.compile(PATTERNS.get(pattern, pattern))
     form = wire_address if pattern == "standard" else str
 
     def reason(address: str) -> str | None:

@@ -1,13 +1,18 @@
 """Campaign files: what is understood, and how mistakes are told."""
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import TypeAdapter
 
 from bulkmail.campaign import read_campaign
 from bulkmail.campaign.files import media_type
 from bulkmail.campaign.secrets import read_secret
+from bulkmail.campaign.values import OneMailbox
 from bulkmail.compose.message import FileFaultError, Mailbox, PersonalFile
 from bulkmail.errors import CampaignError, ExitStatus, MissingFileError, SecretError
 from bulkmail.model import Rate, Security
@@ -100,6 +105,11 @@ def test_text_stays_text(write) -> None:
         ("smtp:", "headers: {X-A: x, x-a: y}\nsmtp:", '"x-a" cannot be set here: it stands twice'),
         ("smtp:", "headers: {'X A': x}\nsmtp:", "that is no name of a header field"),
         ("smtp:", "list: {id: news}\nsmtp:", 'july.yaml:6:12: list.id: must be like "news.example.org"'),
+        ("smtp:", "list: {id: '%s.b'}\nsmtp:" % ("a" * 300), "list.id: must be like"),
+        ("smtp:", 'list: {id: "N\\a <a.b>"}\nsmtp:', "list.id: must be like"),
+        ("smtp:", "reply_to: '\"'\nsmtp:", "reply_to: must be one address"),
+        ("smtp:", "start_at: 2026-12-01 09:00+09:00 Europe/Berlin\nsmtp:", "start_at: must be a time with its zone"),
+        ("smtp:", "start_at: 9999-12-31 23:59-12:00\nsmtp:", "start_at: must be a time with its zone"),
         ("smtp:", "list: {idd: news}\nsmtp:", 'july.yaml:6:8: unknown key "idd"; did you mean "id"?'),
         ("smtp:", "list: {unsubscribe: {}}\nsmtp:", "july.yaml:6:21: list.unsubscribe: needs mailto or url"),
         ("smtp:", "list: {unsubscribe: {malto: x}}\nsmtp:", 'unknown key "malto"; did you mean "mailto"?'),
@@ -206,6 +216,33 @@ def test_hosts(write, host: str) -> None:
 
 def test_a_bom_is_understood(write) -> None:
     assert read_campaign(write(b"\xef\xbb\xbf" + GOOD.encode())).name == "july"
+
+
+@given(st.text())
+def test_no_mailbox_is_too_odd_to_be_told(text: str) -> None:
+    """Python's own parser raises many kinds of exception for what is no address."""
+    with suppress(ValueError):
+        TypeAdapter(OneMailbox).validate_python(text)
+
+
+@pytest.mark.parametrize(
+    ("name", "good"), [("a b.yaml", True), ("...yaml", False), ("a\nb.yaml", False)]
+)
+def test_a_file_whose_name_is_none_for_a_campaign(write, name: str, good: bool) -> None:
+    path = write(GOOD)
+    path = path.rename(path.parent / name)
+    if good:
+        assert read_campaign(path).name == "a b"
+    else:
+        with pytest.raises(CampaignError, match="say `campaign: a-name` in it"):
+            read_campaign(path)
+    path.write_text(GOOD + "campaign: named\n")
+    assert read_campaign(path).name == "named"
+
+
+def test_a_template_that_is_far_too_long_is_told(write, tmp_path: Path) -> None:
+    (tmp_path / "letter.txt").write_text("x" * 500_001)
+    assert "letter.txt: has 500 KB" in problems(write(GOOD))[0]
 
 
 def test_too_many_people_inline_are_sent_to_a_file(write) -> None:
@@ -405,6 +442,9 @@ JPEG = b"\xff\xd8\xff\xe0\x00\x10JFIF\x00" + bytes(20)
         ("a.png", b"just text", "image/png"),
         ("a.csv", b"%PDF-1.7\n", "text/csv"),
         ("a.docx", b"PK\x03\x04" + bytes(40), "application/vnd.openxmlformats-officedocument.wordprocessingml.document"),
+        ("data:multipart/mixed;boundary=x,y", b"x", "application/octet-stream"),
+        ("http://x/y.png", PNG, "image/png"),
+        ("note", b"Xref: a b\n", "application/octet-stream"),
         ("a.eml", b"From: x\n\n", "application/octet-stream"),
         ("a.mht", b"From: x\n\n", "application/octet-stream"),
         ("a.ics", b"BEGIN:VCALENDAR\n", "text/calendar"),

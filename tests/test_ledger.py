@@ -366,6 +366,7 @@ def test_a_ledger_can_be_read_while_it_is_written(
 
 
 def test_a_newer_ledger_is_refused_with_words(path: Path) -> None:
+    SqliteLedger(path).close()
     sqlite3.connect(path).execute("PRAGMA user_version = 99").connection.close()
     with pytest.raises(LedgerError, match="newer bulkmail"):
         SqliteLedger(path)
@@ -373,10 +374,50 @@ def test_a_newer_ledger_is_refused_with_words(path: Path) -> None:
         LedgerView(path)
 
 
-def test_a_ledger_from_before_the_first_release_is_refused_with_words(path: Path) -> None:
-    sqlite3.connect(path).execute("PRAGMA user_version = 1").connection.close()
-    with pytest.raises(LedgerError, match="never released"):
-        SqliteLedger(path)
+@pytest.mark.parametrize("version", [0, 1, 2, -1])
+def test_the_database_of_another_program_is_left_alone(path: Path, version: int) -> None:
+    other = sqlite3.connect(path)
+    other.execute("CREATE TABLE bookmark (url TEXT)")
+    other.execute(f"PRAGMA user_version = {version}")
+    other.close()
+    content = path.read_bytes()
+    for opening in (SqliteLedger, LedgerView, lambda path: SqliteLedger(None, copy_of=path)):
+        with pytest.raises(LedgerError, match="a database of another program"):
+            opening(path)
+    with pytest.raises(LedgerError, match="a database of another program"):
+        suppress(path, ["kim@example.com"], "", 0.0)
+    assert path.read_bytes() == content
+
+
+@pytest.mark.parametrize("name", [":memory:", "file:x?mode=memory", "file::memory:"])
+def test_a_ledger_is_a_file_whatever_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """SQLite would keep some names in memory, and everyone would get it again."""
+    monkeypatch.chdir(tmp_path)
+    ledger = SqliteLedger(Path(name))
+    ledger.enrol(ledger.campaign("july", 1000.0), people(2))
+    ledger.close()
+    again = SqliteLedger(Path(name))
+    assert states(again, again.campaign("july", 1000.0)) == {"pending": 2}
+    again.close()
+
+
+def test_a_copy_tells_what_would_be_and_changes_nothing(
+    path: Path, ledger: SqliteLedger, campaign: CampaignRecord
+) -> None:
+    """Also while the ledger is in use."""
+    ledger.enrol(campaign, people(2))
+    copy = SqliteLedger(None, copy_of=path)
+    copy.enrol(campaign, people(5))
+    assert states(copy, campaign) == {"pending": 5}
+    copy.close()
+    assert states(ledger, campaign) == {"pending": 2}
+
+
+def test_a_device_is_no_ledger() -> None:
+    with pytest.raises(LedgerError, match="is not a plain file"):
+        LedgerView(Path("/dev/null"))
 
 
 @pytest.mark.parametrize("content", [b"this is no database, but long enough to look at " * 10])

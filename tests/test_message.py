@@ -319,6 +319,13 @@ def test_list_headers_are_never_encoded(id_: str) -> None:
     assert b"List-ID: <news.likelion.example>\r\n" in head
 
 
+def test_the_address_for_leaving_is_a_uri() -> None:
+    """RFC 6068 2: what has a meaning in a URI is percent-encoded."""
+    mail = composer(unsubscribe_mailto="a+b?subject=x&y%20@example.org").compose(recipient(), AT)
+    uri = b"<mailto:a+b%3Fsubject%3Dx%26y%2520@example.org>"
+    assert b"List-Unsubscribe: " + uri + b"\r\n" in octets(mail)
+
+
 def test_a_list_id_may_have_a_phrase() -> None:
     """RFC 2919 3."""
     mail = composer(list_id=Mailbox("소식", "news.likelion.example")).compose(recipient(), AT)

@@ -606,6 +606,35 @@ async def test_a_suppression_that_must_wait_is_told_why(project: Project) -> Non
     assert "a run is being prepared in" in err.decode()
 
 
+async def test_a_dry_run_of_the_longest_names(project: Project) -> None:
+    """Longer than a file's name may be."""
+    labels = ".".join(["d" * 58] * 3)
+    project.people(f"{'a' * 64}@{labels}.example,Kim")
+    project.campaign(more=f"campaign: {'가' * 100}")
+    result = await project.bulkmail("run", "letter.yaml", "--dry-run")
+    assert result.status == 0 and len(list(project.folder.glob("dry-run/*/*.eml"))) == 1
+    taken = await project.bulkmail("run", "letter.yaml", "--dry-run", "--out", "people.csv")
+    assert taken.status == 66 and "people.csv: " in taken.err and "--out" in taken.err
+
+
+async def test_a_rehearsal_after_a_kill_reads_what_is_whole(project: Project) -> None:
+    project.campaign()
+    assert (await project.bulkmail("run", "letter.yaml", "--sandbox", "--yes")).status == 0
+    with (project.folder / "sandbox/Maildir/journal.jsonl").open("a") as journal:
+        journal.write('{"at": 1\n')
+    assert (await project.bulkmail("run", "letter.yaml", "--sandbox", "--yes")).status == 0
+
+
+async def test_a_letter_cannot_command_the_terminal(project: Project) -> None:
+    project.people("kim@example.com,Kim", "x\x1b[31m@,Lee", "lee@example.com,Lee")
+    project.write("letter.txt", "\x1b[31mred {{ email }}\n")
+    project.campaign()
+    for arguments in (["run", "--dry-run"], ["run", "--sandbox", "--yes"], ["report", "--sandbox"]):
+        result = await project.bulkmail(arguments[0], "letter.yaml", *arguments[1:])
+        assert "lee@example.com" in result.out or "red" in result.out
+        assert "\x1b[31m" not in result.out + result.err
+
+
 async def test_an_empty_file_is_a_ledger_of_nobody(serve: StartServer, project: Project) -> None:
     server = await serve()
     project.campaign(server)

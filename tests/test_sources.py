@@ -687,10 +687,16 @@ def test_ten_rows_of_a_list_are_told_at_most(folder: Folder) -> None:
 @pytest.mark.parametrize("name", ["people.xlsx", "people", "people.txt", "people.csv.gz"])
 def test_other_kinds_of_files_are_told(folder: Folder, name: str) -> None:
     told = folder.mistakes("email\n", name)
-    assert told == [f"july.yaml:5:5: {name}: only .csv, .tsv and .jsonl files are read"]
+    hint = "; save the table as CSV (UTF-8)" if name == "people.xlsx" else ""
+    assert told == [f"july.yaml:5:5: {name}: only .csv, .tsv and .jsonl files are read{hint}"]
     if name != "people.txt":
         [told_of_list] = mistakes(lambda: folder.addresses("a@example.com\n", name))
         assert "only .csv, .tsv, .jsonl and .txt files are read" in told_of_list
+
+
+def test_a_workbook_is_no_csv_whatever_its_name(folder: Folder) -> None:
+    told = folder.mistakes(b"PK\x03\x04" + bytes(40))
+    assert told == ["july.yaml:5:5: people.csv is an Excel workbook; save it as CSV (UTF-8)"]
 
 
 def missing(path: Path) -> str:

@@ -40,6 +40,8 @@ from bulkmail.compose.message import Mailbox
 from bulkmail.model import Rate, Security, State
 
 _TEMPLATED = re.compile(r"\{[{%]")
+NAME = re.compile(r"^\w[\w .@+-]{0,99}$")
+"""Of a campaign."""
 States = Literal["pending", "accepted", "deferred", "failed", "in_doubt", "expired", "cancelled"]
 
 
@@ -230,7 +232,7 @@ class CampaignFile(_Part):
         Annotated[
             str,
             Field(
-                pattern=r"^\w[\w .@+-]{0,99}$",
+                pattern=NAME.pattern,
                 description="Its name in the ledger. The same name continues, a new one is new.",
             ),
         ]

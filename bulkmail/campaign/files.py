@@ -6,8 +6,9 @@ brings in from outside the project, and what no mail server would take.
 
 import mimetypes
 import os
+import re
 import stat
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import puremagic
 
@@ -17,6 +18,7 @@ from bulkmail.compose.skeleton import Attachment
 
 MAX_FILE_BYTES = 100_000_000
 UNKNOWN = "application/octet-stream"
+_TYPE = re.compile(r"[a-z]+/[a-zA-Z0-9.+-]+")
 _COMPOSITE = ("message/", "multipart/")
 """Types that may not be in base64 (RFC 2046 5.2.1); such a file is sent without its type."""
 _BY_NAME = mimetypes.MimeTypes()
@@ -91,10 +93,11 @@ def media_type(name: str, content: bytes) -> str:
     """`type/subtype`, by the ending of the name; by the content where the name says nothing, or
     calls one kind of picture or document another.
     """
-    by_name, compression = _BY_NAME.guess_type(name)
-    if compression is not None or (by_name or "").startswith(_COMPOSITE):
-        return UNKNOWN
+    endings = "".join(PurePath(name).suffixes[-2:])
+    by_name, compression = _BY_NAME.guess_type(f"file{endings}")  # a whole name may look like a URL
     by_content = _by_content(content)
+    if compression is not None or (by_name or by_content).startswith(_COMPOSITE):
+        return UNKNOWN
     if by_name is None:
         return by_content or UNKNOWN
     if _is_recognisable(by_name) and _is_recognisable(by_content):
@@ -109,9 +112,10 @@ def _is_recognisable(media_type: str) -> bool:
 
 def _by_content(content: bytes) -> str:
     try:
-        return str(puremagic.from_string(content[:4096], mime=True))
+        found = str(puremagic.from_string(content[:4096], mime=True)).strip()
     except (puremagic.PureError, ValueError):
         return ""
+    return found if _TYPE.fullmatch(found) else ""
 
 
 def shown(path: Path) -> str:

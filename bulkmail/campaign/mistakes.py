@@ -152,4 +152,4 @@ def _dotted(path: Path) -> str:
 
 
 def _by_position(problem: Problem) -> tuple[int, ...]:
-    return tuple(int(part) for part in problem.place.split(":") if part.isdigit())
+    return tuple(int(part) for part in problem.place.split(":") if part.isdecimal())

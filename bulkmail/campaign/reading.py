@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from bulkmail.campaign.campaign import Campaign, Located
-from bulkmail.campaign.file import AttachmentFile, CampaignFile, FileSource
+from bulkmail.campaign.file import NAME, AttachmentFile, CampaignFile, FileSource
 from bulkmail.campaign.files import Files, read, shown
 from bulkmail.campaign.mistakes import parse
 from bulkmail.campaign.nodes import Document, Places, read_yaml
@@ -24,6 +24,7 @@ def read_campaign(path: Path, settings: Mapping[str, str] | None = None) -> Camp
     """
     document = _document(path)
     file = parse(document)
+    _check_name(path, file)
     declared = set(file.variables)
     if settings:
         file = file.model_copy(update={"variables": {**file.variables, **settings}})
@@ -55,7 +56,16 @@ def read_campaign(path: Path, settings: Mapping[str, str] | None = None) -> Camp
 
 def locate_campaign(path: Path) -> Located:
     """Which campaign the file at `path` is, and where its ledger is; opens no other file."""
-    return Located(path, _project(path), parse(_document(path)))
+    file = parse(_document(path))
+    _check_name(path, file)
+    return Located(path, _project(path), file)
+
+
+def _check_name(path: Path, file: CampaignFile) -> None:
+    if file.campaign is None and not NAME.fullmatch(path.stem):
+        raise CampaignError(
+            f"{path}: its name is none for a campaign; say `campaign: a-name` in it"
+        )
 
 
 def _document(path: Path) -> Document:

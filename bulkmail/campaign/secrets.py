@@ -5,6 +5,8 @@ import os
 import sys
 from pathlib import Path
 
+from bulkmail.campaign.files import read
+from bulkmail.compose.message import FileFaultError
 from bulkmail.errors import SecretError
 
 
@@ -29,9 +31,9 @@ def read_secret(reference: str, folder: Path, prompt: str) -> str:
 
 def _from_file(path: Path) -> str:
     try:
-        secret = path.read_text("utf-8").rstrip("\r\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise SecretError(f"{path} (smtp.password): {error}") from None
+        secret = read(path).decode("utf-8").rstrip("\r\n")
+    except (FileFaultError, UnicodeDecodeError) as error:
+        raise SecretError(f"smtp.password: {error}") from None
     if not secret:
         raise SecretError(f"{path} (smtp.password) is empty")
     return secret

@@ -11,6 +11,9 @@ from bulkmail.compose.message import FileFaultError
 from bulkmail.compose.names import reachable
 from bulkmail.errors import CampaignError, MissingFileError, Problem
 
+MAX_TEMPLATE_BYTES = 500_000
+"""It takes some seconds to compile one of this length."""
+
 
 class TemplateFolders:
     """Reads templates by name from the first folder that has them.
@@ -38,8 +41,11 @@ class TemplateFolders:
         return " or ".join(dict.fromkeys(shown(folder) for folder in self._folders))
 
     def _find(self, name: str) -> tuple[str, str] | None:
-        for folder in self._folders if "\0" not in name else ():
-            path = Path(os.path.realpath(folder / name))
+        for folder in self._folders:
+            try:
+                path = Path(os.path.realpath(folder / name))
+            except ValueError:  # a NUL, or half a character
+                return None
             if path.is_relative_to(os.path.realpath(folder)) and os.path.exists(path):
                 return _text(path), shown(path)
         return None
@@ -47,7 +53,13 @@ class TemplateFolders:
 
 def _text(path: Path) -> str:
     try:
-        return read(path).decode("utf-8-sig")
+        content = read(path)
+        if len(content) > MAX_TEMPLATE_BYTES:
+            message = (
+                f"has {len(content) / 1000:,.0f} KB; a letter of over 102 KB is cut by readers"
+            )
+            raise CampaignError([Problem(shown(path), message)])
+        return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = error.object.count(b"\n", 0, error.start) + 1
         message = "is not UTF-8; save it as UTF-8"

@@ -58,9 +58,10 @@ class Source:
 
     def text_end(self, end: int) -> int:
         """Where a value that YAML ends at `end` ends for people: a comment may have cut it."""
-        if not _CUT.match(self.text, end):
+        rest = self.text[end : self.line(end)[1]]
+        if len(rest) > MAX_SHOWN_LINE or not _CUT.match(rest):
             return end
-        return end + len(_without_note(self.text[end : self.line(end)[1]]))
+        return end + len(_without_note(rest))
 
     def with_quotes(self, start: int, end: int) -> str | None:
         """The line with `text[start:end]` in quotes; None if that is not on one short line."""

@@ -4,6 +4,7 @@ Each type carries its own check, whose words are for the author, and what an edi
 """
 
 import re
+from contextlib import suppress
 from datetime import datetime, timedelta
 from email.headerregistry import Address
 from email.policy import default as email_policy
@@ -31,6 +32,8 @@ _NAMED = re.compile(r"""\s*(?P<name>(?!.*=\?)[^<>@"\\]*?)\s*<(?P<address>[^<>\s]
 """A name as people write it, commas and all; RFC 5322 3.4 would want quotes around some."""
 _FIELD_NAME = re.compile(r"[!-9;-~]{1,40}")
 """RFC 5322 2.2."""
+MAX_LIST_ID = 255
+"""RFC 2919 3."""
 _HOST = re.compile(r"[a-zA-Z0-9_-]+(\.[a-zA-Z0-9_-]+)*\.?|[0-9a-fA-F:.%]*:[0-9a-fA-F:.%a-z]*")
 """A name, or an IPv4 or IPv6 address."""
 _CONTENT_ID = re.compile(r"[A-Za-z0-9._-]{1,60}")
@@ -60,9 +63,11 @@ def _mailbox(value: object) -> Mailbox:
     _ascii_local_part(value)
     if (plain := _NAMED.fullmatch(value)) is not None:
         return Mailbox(plain["name"], _own_address(plain["address"]))
-    header = email_policy.header_factory("From", value)
-    addresses: tuple[Address, ...] = getattr(header, "addresses", ())
-    if len(addresses) != 1 or header.defects:
+    addresses: tuple[Address, ...] = ()
+    with suppress(Exception):  # Python's parser raises many kinds for what is no address
+        header = email_policy.header_factory("From", value)
+        addresses = () if header.defects else getattr(header, "addresses", ())
+    if len(addresses) != 1:
         raise ValueError(f'must be one address like "Name <name@example.org>", not "{value}"')
     return Mailbox(addresses[0].display_name, _own_address(addresses[0].addr_spec))
 
@@ -119,11 +124,13 @@ def _moment(value: object) -> datetime:
     at, _, zone = str(value).rpartition(" ")
     try:
         if zone and not zone[0].isdigit():
-            return datetime.fromisoformat(at).replace(tzinfo=ZoneInfo(zone))
-        moment = datetime.fromisoformat(str(value))
+            naive = datetime.fromisoformat(at)
+            moment = naive.replace(tzinfo=ZoneInfo(zone)) if naive.tzinfo is None else None
+        else:
+            moment = datetime.fromisoformat(str(value))
     except (ValueError, LookupError, OSError):  # what ZoneInfo raises for a zone that is none
         moment = None
-    if moment is None or moment.tzinfo is None:
+    if moment is None or moment.tzinfo is None or not 2000 < moment.year < 3000:
         raise ValueError(
             'must be a time with its zone, like "2026-12-01 09:00 Asia/Seoul" or'
             ' "2026-12-01 09:00+09:00"'
@@ -199,7 +206,12 @@ def list_id(value: object) -> Mailbox:
     if isinstance(value, Mailbox):
         return value
     match = _LIST_ID.fullmatch(value) if isinstance(value, str) else None
-    if match is None or (match["name"] is not None) != str(value).endswith(">"):
+    if (
+        match is None
+        or (match["name"] is not None) != str(value).endswith(">")
+        or len(match["id"]) > MAX_LIST_ID
+        or _CONTROL.search(match["name"] or "")
+    ):
         raise ValueError('must be like "news.example.org" or "Our news <news.example.org>"')
     return Mailbox(match["name"] or "", match["id"])
 

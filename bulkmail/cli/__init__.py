@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from bulkmail import __version__
+from bulkmail.cli import text
 from bulkmail.cli.check import check
 from bulkmail.cli.init import init
 from bulkmail.cli.report import report
@@ -30,7 +31,7 @@ class _Commands(click.Group):
         try:
             return super().invoke(ctx)
         except BulkmailError as error:
-            click.echo(str(error), err=True)
+            click.echo(text.visible(str(error)), err=True)
             sys.exit(error.status)
         except (KeyboardInterrupt, click.Abort):
             click.echo("stopped by Ctrl-C", err=True)

@@ -1,5 +1,6 @@
 """What several commands take, and the places that follow from it."""
 
+import os
 from pathlib import Path
 
 import click
@@ -58,7 +59,7 @@ def ledger_here(*, in_sandbox: bool) -> Path:
     name = Path(SANDBOX_FOLDER, LEDGER_NAME) if in_sandbox else Path(LEDGER_NAME)
     here = Path.cwd()
     for folder in (here, *here.parents):
-        if (folder / name).is_file():
+        if os.path.isfile(folder / name):
             return folder / name
     raise MissingFileError(f"no {name} here or in a folder above; name a campaign FILE")
 
@@ -66,7 +67,7 @@ def ledger_here(*, in_sandbox: bool) -> Path:
 def scratch(campaign: Campaign) -> SqliteLedger:
     """What would become of the campaign's ledger, without touching it."""
     path = campaign.ledger_path
-    return SqliteLedger(None, copy_of=path if path.is_file() else None)
+    return SqliteLedger(None, copy_of=path if os.path.isfile(path) else None)
 
 
 def sandbox_folder(campaign: Located) -> Path:
@@ -77,7 +78,7 @@ def recorded(file: Path, in_sandbox: bool) -> tuple[LedgerView, CampaignRecord]:
     """The ledger that knows the campaign in `file`, opened to be read, and its record there."""
     campaign = locate_campaign(file)
     path = ledger_path(campaign, in_sandbox)
-    if path.is_file():
+    if os.path.isfile(path):
         ledger = LedgerView(path)
         if (record := ledger.campaign(campaign.name)) is not None:
             return ledger, record

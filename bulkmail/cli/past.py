@@ -1,8 +1,8 @@
 """What ledgers know of earlier days: people of other campaigns, and who is never sent to."""
 
+import os
 from collections.abc import Collection, Iterator
 from datetime import datetime
-from pathlib import Path
 
 from bulkmail.campaign import LEDGER_NAME, Campaign
 from bulkmail.campaign.files import shown
@@ -17,7 +17,7 @@ class Past:
     def __init__(self, campaign: Campaign, *, in_sandbox: bool = False) -> None:
         real = ledger_path(campaign, False)
         rehearsed = [ledger_path(campaign, True)] if in_sandbox else []
-        self._paths = [path for path in (real, *rehearsed) if path.is_file()]
+        self._paths = [path for path in (real, *rehearsed) if os.path.isfile(path)]
         self._real = real
         self._lists = dict.fromkeys((real, campaign.project / LEDGER_NAME))
 
@@ -37,7 +37,7 @@ class Past:
         """(address, why) of everyone on the suppression list: the project's, and that of the
         campaign's own ledger if it has one.
         """
-        for path in filter(Path.is_file, self._lists):
+        for path in filter(os.path.isfile, self._lists):
             ledger = LedgerView(path)
             for address, reason, at in ledger.suppressed():
                 why = f"suppressed on {datetime.fromtimestamp(at):%Y-%m-%d}"

@@ -21,6 +21,7 @@ from bulkmail.cli.summary import Summary
 from bulkmail.errors import ExitStatus
 from bulkmail.ledger import SqliteLedger
 from bulkmail.sandbox import Sandbox
+from bulkmail.transport.eml import file_name
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,7 @@ def run(
     flags = Flags(yes, limit, wait, as_json, accept_changes, cancel_removed, new)
     campaign = read_campaign(file, settings)
     if dry_run:
-        run_dry(campaign, out or Path("dry-run") / campaign.name, write_all=write_all)
+        run_dry(campaign, out or Path("dry-run") / file_name(campaign.name), write_all=write_all)
         return
     with ExitStack() as stack:
         sandbox = None

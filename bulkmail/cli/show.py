@@ -17,14 +17,14 @@ def show_message(console: Console, content: bytes, title: str) -> None:
     message = email.message_from_bytes(content, policy=email.policy.default)
     headers = Table.grid(padding=(0, 2))
     for name in ("From", "To", "Subject", "Date"):
-        headers.add_row(Text(name, style="dim"), Text(str(message[name] or "")))
+        headers.add_row(Text(name, style="dim"), Text(text.visible(str(message[name] or ""))))
     parts: list[RenderableType] = [headers, Text()]
     body = message.get_body(("plain",)) or message.get_body(("html",))
     if body is not None:
-        parts.append(Text(body.get_content().rstrip()))
+        parts.append(Text(text.visible(body.get_content().replace("\r\n", "\n").rstrip())))
     attachments = [_attachment(part) for part in message.iter_attachments()]
     if attachments:
-        parts += [Text(), Text("\n".join(attachments), style="dim")]
+        parts += [Text(), Text(text.visible("\n".join(attachments)), style="dim")]
     console.print(
         Panel(Group(*parts), title=title, title_align="left", padding=(1, 2), width=_width(console))
     )

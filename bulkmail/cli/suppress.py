@@ -1,6 +1,7 @@
 """`bulkmail suppress`: addresses that no campaign of the project sends to."""
 
 import json
+import os
 import time
 from datetime import datetime
 from pathlib import Path
@@ -35,11 +36,11 @@ def suppress() -> None:
 @_ledger
 def add(addresses: tuple[str, ...], reason: str, ledger: Path | None) -> None:
     """Never send to ADDRESS again."""
-    problems = [f"{a}: {why}" for a in addresses if (why := address_check("standard")(a))]
+    problems = [f"{a}: {why}" for a in addresses if (why := address_check(".+")(a))]
     if problems:
         raise CampaignError("\n".join([*problems, "nobody was added"]))
     path = ledger or _of_project()
-    number = put_on_list(path, addresses, reason, time.time())
+    number = put_on_list(path, addresses, _text(reason), time.time())
     known = len(addresses) - number
     click.echo(
         f"{number} suppressed in {shown(path)}"
@@ -54,7 +55,7 @@ def add(addresses: tuple[str, ...], reason: str, ledger: Path | None) -> None:
 def remove(addresses: tuple[str, ...], ledger: Path | None) -> None:
     """Send to ADDRESS again."""
     path = ledger or options.ledger_here(in_sandbox=False)
-    number = release(path, addresses)
+    number = release(path, map(_text, addresses))
     missing = len(addresses) - number
     click.echo(f"{number} taken off" + (f" · {missing} did not stand there" if missing else ""))
 
@@ -74,11 +75,16 @@ def list_(ledger: Path | None, as_json: bool) -> None:
     view.close()
 
 
+def _text(argument: str) -> str:
+    """What was typed, without bytes that are no text."""
+    return argument.encode("utf-8", "replace").decode()
+
+
 def _of_project() -> Path:
     """The project's ledger, or where its first run would make it."""
     here = Path.cwd()
     folders = (here, *here.parents)
     for folder in folders:
-        if (folder / LEDGER_NAME).is_file() or (folder / "templates").is_dir():
+        if os.path.isfile(folder / LEDGER_NAME) or (folder / "templates").is_dir():
             return folder / LEDGER_NAME
     return here / LEDGER_NAME

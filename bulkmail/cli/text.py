@@ -1,11 +1,14 @@
 """Numbers, times and lists as a person reads them."""
 
 import math
+import re
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 
 from bulkmail.ledger import Enrolment
 from bulkmail.model import Rate, State
+
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 def people(number: int) -> str:
@@ -14,6 +17,11 @@ def people(number: int) -> str:
 
 def recipients(number: int) -> str:
     return f"{number:,} recipient" + "s" * (number != 1)
+
+
+def visible(told: str) -> str:
+    """Without what a terminal would obey: a name or a letter may hold anything."""
+    return _CONTROL.sub("\N{REPLACEMENT CHARACTER}", told)
 
 
 def size(octets: int) -> str:

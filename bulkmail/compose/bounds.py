@@ -197,8 +197,9 @@ _FILTERS: _Guards = {
     "tojson": lambda value, indent=None: (
         check_length(len(str(value)) * _columns(indent)) if indent else None
     ),
+    # It looks at every character of a word, or a run of spaces, for each.
     "wordwrap": lambda text, width=79, long=True, wrapstring="", *_, **__: check_length(
-        len(text) * len(wrapstring or "")
+        len(text) * max(len(wrapstring or ""), len(text) // 1000)
     ),
 }
 _TEXT_METHODS: _Guards = {
@@ -235,6 +236,8 @@ class _Metered:
             self._own = 1
 
     def __call__(self, *args: Any, **named: Any) -> Any:
+        if len(args) > self._own and isinstance(value := args[self._own], str):
+            self._meter.pay(len(value) // _CHARACTERS_A_STEP)
         if self._guard is not None:
             self._guard(*args[self._own :], **named)
         return self._meter.made(self._function(*args, **named))

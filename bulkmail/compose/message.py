@@ -13,6 +13,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
+from urllib.parse import quote
 
 from jinja2 import Template
 
@@ -189,7 +190,7 @@ class Composer:
                 raise RenderError(source.place, message)
             uris.append(f"<{uri}>")
         if self._design.unsubscribe_mailto is not None:
-            uris.append(f"<mailto:{self._design.unsubscribe_mailto}>")
+            uris.append(f"<mailto:{quote(self._design.unsubscribe_mailto, safe='@+.-_~')}>")
         value = ",\r\n ".join(uris)
         return f"List-Unsubscribe: {value}\r\n".encode("ascii") if uris else b""
 

@@ -1,4 +1,4 @@
--- The tables of a ledger, version 2. Times are seconds since the epoch; states are those of
+-- The tables of a ledger, version 1. Times are seconds since the epoch; states are those of
 -- bulkmail.model.State. PRAGMA user_version holds the version.
 
 CREATE TABLE IF NOT EXISTS campaign (

@@ -17,7 +17,15 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 from bulkmail.errors import LedgerBusyError, LedgerError
 from bulkmail.ledger.enrolment import enrol
 from bulkmail.ledger.records import CampaignRecord, Enrolment
-from bulkmail.ledger.view import PORTION, check_version, create, find_campaign, marks, tally
+from bulkmail.ledger.view import (
+    PORTION,
+    create,
+    find_campaign,
+    is_empty,
+    marks,
+    read_only,
+    tally,
+)
 from bulkmail.model import UNSENT, Intent, Recipient, Row, Settlement, State
 
 BUSY_SECONDS = 30
@@ -341,31 +349,29 @@ class SqliteLedger:
 
 def opened(path: Path | None) -> sqlite3.Connection:
     """The ledger at `path`, made if it is new; None is a scratch one. Raises what SQLite raises."""
-    db = sqlite3.connect(
-        path or "", timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
-    )
+    # Absolute, so that no name means anything else to SQLite, as `:memory:` would.
+    name = str(path.absolute()) if path else ""
+    db = sqlite3.connect(name, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+    empty = is_empty(db, str(path))
     db.execute("PRAGMA journal_mode = WAL")
     db.execute("PRAGMA synchronous = FULL")
     db.execute("PRAGMA fullfsync = ON")  # macOS: fsync alone does not reach the disk
     db.execute("PRAGMA foreign_keys = ON")
-    [version] = db.execute("PRAGMA user_version").fetchone()
-    check_version(str(path), version)
-    if version == 0:
+    if empty:
         create(db)
     return db
 
 
 def _copied(path: Path) -> sqlite3.Connection:
     """A scratch ledger with all that stands in the one at `path`, which may be in use."""
-    source = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)
+    source = read_only(path)
     try:
-        [version] = source.execute("PRAGMA user_version").fetchone()
-        check_version(str(path), version)
+        empty = is_empty(source, str(path))
         scratch = sqlite3.connect("", isolation_level=None, check_same_thread=False)
         source.backup(scratch)
     finally:
         source.close()
-    if version == 0:
+    if empty:
         create(scratch)
     return scratch
 
@@ -374,7 +380,7 @@ def _run_lock(path: Path) -> sqlite3.Connection:
     """Held until closed, or until the process ends in whatever way; works wherever SQLite does."""
     try:
         lock = sqlite3.connect(
-            f"{path}.lock", timeout=0, isolation_level=None, check_same_thread=False
+            f"{path.absolute()}.lock", timeout=0, isolation_level=None, check_same_thread=False
         )
         lock.execute("BEGIN EXCLUSIVE")
     except sqlite3.OperationalError as error:

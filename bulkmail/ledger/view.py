@@ -1,6 +1,7 @@
 """Reading a ledger: what `status` and `report` see, also while a run writes it."""
 
 import json
+import os
 import sqlite3
 from collections.abc import Collection, Iterator
 from importlib.resources import files
@@ -12,8 +13,10 @@ from bulkmail.ledger.records import CampaignRecord
 from bulkmail.model import Row, State
 
 PORTION = 500
-VERSION = 2
-"""Of the schema; a ledger with another one is refused."""
+VERSION = 1
+"""Of the schema; a ledger with a higher one is refused."""
+APPLICATION_ID = int.from_bytes(b"blkm")
+"""What SQLite keeps in its header to tell whose a database is."""
 
 
 class LedgerView:
@@ -22,10 +25,8 @@ class LedgerView:
     def __init__(self, path: Path) -> None:
         self._path = path
         try:
-            self._db = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)
-            [version] = self._db.execute("PRAGMA user_version").fetchone()
-            check_version(str(path), version)
-            if version == 0:  # nothing was written yet
+            self._db = read_only(path)
+            if is_empty(self._db, str(path)):  # nothing was written yet
                 self._db.close()
                 self._db = sqlite3.connect(":memory:")
                 create(self._db)
@@ -90,24 +91,35 @@ class LedgerView:
         )
 
 
-def create(db: sqlite3.Connection) -> None:
-    """Makes the tables. Harmless where somebody else makes them at the same time."""
-    schema = files("bulkmail.ledger").joinpath("schema.sql").read_text("utf-8")
-    db.executescript(f"BEGIN; {schema} PRAGMA user_version = {VERSION}; COMMIT;")
+def read_only(path: Path) -> sqlite3.Connection:
+    """The database at `path`. Raises LedgerError, or what SQLite raises."""
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise LedgerError(f"{path} is not a plain file")
+    return sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)
 
 
-def check_version(name: str, version: int) -> None:
-    """Raises LedgerError if the ledger `name` has another schema than this bulkmail."""
+def is_empty(db: sqlite3.Connection, name: str) -> bool:
+    """Whether the database holds nothing yet. Raises LedgerError if it is no ledger of ours."""
+    [version] = db.execute("PRAGMA user_version").fetchone()
+    [mark] = db.execute("PRAGMA application_id").fetchone()
+    [tables] = db.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    if not (version or mark or tables):
+        return True
+    if mark != APPLICATION_ID:
+        raise LedgerError(f"{name} is a database of another program; name another file")
     if version > VERSION:
         raise LedgerError(
             f"{name} was written by a newer bulkmail (version {version}; this one knows"
             f" {VERSION}). Upgrade bulkmail"
         )
-    if 0 < version < VERSION:
-        raise LedgerError(
-            f"{name} was written by a bulkmail that was never released (version {version})."
-            " Finish with that one, or move the file away"
-        )
+    return False
+
+
+def create(db: sqlite3.Connection) -> None:
+    """Makes the tables. Harmless where somebody else makes them at the same time."""
+    schema = files("bulkmail.ledger").joinpath("schema.sql").read_text("utf-8")
+    whose = f"PRAGMA user_version = {VERSION}; PRAGMA application_id = {APPLICATION_ID};"
+    db.executescript(f"BEGIN; {schema} {whose} COMMIT;")
 
 
 def find_campaign(db: sqlite3.Connection, name: str) -> CampaignRecord | None:

@@ -4,6 +4,7 @@ import json
 import os
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -53,4 +54,6 @@ def journal(folder: Path) -> Iterator[dict[str, Any]]:
     path = folder / "journal.jsonl"
     if path.exists():
         with path.open(encoding="utf-8") as lines:
-            yield from map(json.loads, lines)
+            for line in lines:
+                with suppress(ValueError):  # half a line, if the sandbox was killed
+                    yield json.loads(line)

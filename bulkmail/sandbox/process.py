@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from bulkmail.errors import SecretError, ServerError
+from bulkmail.errors import MissingFileError, SecretError, ServerError
 from bulkmail.model import Security, Submission
 from bulkmail.sandbox.maildir import journal
 
@@ -18,7 +18,10 @@ class Sandbox:
 
     def __init__(self, folder: Path, port: int = 0) -> None:
         self.maildir = folder / MAILDIR
-        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            self.maildir.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise MissingFileError(f"{error.filename}: {error.strerror}; move it away") from None
         self._process = subprocess.Popen(
             [sys.executable, "-m", "bulkmail.sandbox", str(folder), str(port)],
             stdin=subprocess.PIPE,

@@ -59,7 +59,8 @@ def _rows(reading: Reading, kinds: Sequence[str]) -> Iterator[Row]:
     kind = reading.path.suffix.lower()
     if kind not in kinds:
         which = f"{', '.join(kinds[:-1])} and {kinds[-1]}"
-        raise reading.wrong(f"{reading.source.file}: only {which} files are read")
+        save = "; save the table as CSV (UTF-8)" if kind in (".xlsx", ".xls", ".ods") else ""
+        raise reading.wrong(f"{reading.source.file}: only {which} files are read{save}")
     with opened(reading) as file:
         if kind == ".txt":
             yield from _list_rows(Lines(file, reading.name))

@@ -38,6 +38,8 @@ def opened(reading: Reading) -> Iterator[TextIO]:
             what = "is a folder" if stat.S_ISDIR(mode) else "is not a file"
             raise MissingFileError([Problem(reading.place, f"{file} {what}")])
         with reading.path.open("rb") as binary:
+            if binary.peek(4).startswith(b"PK\x03\x04"):
+                raise reading.wrong(f"{file} is an Excel workbook; save it as CSV (UTF-8)")
             encoding = _encoding(reading, binary.peek(4))
             try:
                 yield io.TextIOWrapper(binary, encoding, newline="")
