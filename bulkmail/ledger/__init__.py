@@ -21,9 +21,9 @@ RFC 1047 and RFC 5321 3.8 say why no client can know better.
 Same message for ever. Enrolment stores a random seed; Message-ID, boundaries and the date of the
 first intent are derived from the row, so a retry sends the bytes that were sent before.
 
-`sqlite.py` is the storage, `enrolment.py` how rows become recipients, `suppression.py` the list of
-those who never get anything; the SQL stands in `schema.sql` and there. `view.py` reads a ledger;
-`group.py` lets many tasks share one commit.
+`opening.py` says what is a ledger, `sqlite.py` is the storage, `enrolment.py` how rows become
+recipients, `suppression.py` the list of those who never get anything; the SQL stands in
+`schema.sql` and there. `view.py` reads a ledger; `group.py` lets many tasks share one commit.
 """
 
 from bulkmail.ledger.group import CampaignLedger

@@ -14,21 +14,13 @@ from functools import wraps
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
-from bulkmail.errors import LedgerBusyError, LedgerError
+from bulkmail.errors import LedgerError
 from bulkmail.ledger.enrolment import enrol
+from bulkmail.ledger.opening import copied, opened, run_lock
 from bulkmail.ledger.records import CampaignRecord, Enrolment
-from bulkmail.ledger.view import (
-    PORTION,
-    create,
-    find_campaign,
-    is_empty,
-    marks,
-    read_only,
-    tally,
-)
+from bulkmail.ledger.view import PORTION, find_campaign, marks, tally
 from bulkmail.model import UNSENT, Intent, Recipient, Row, Settlement, State
 
-BUSY_SECONDS = 30
 GRANTS_KEPT_SECONDS = 86400
 """The longest period a rate can have."""
 
@@ -112,9 +104,9 @@ class SqliteLedger:
         self.name = str(path or copy_of or "scratch ledger")
         self._lock: sqlite3.Connection | None = None
         if path is not None:
-            self._lock = _run_lock(path)
+            self._lock = run_lock(path)
         try:
-            self._db = opened(path) if copy_of is None else _copied(copy_of)
+            self._db = opened(path) if copy_of is None else copied(copy_of)
         except sqlite3.Error as error:
             raise LedgerError(f"{self.name}: {error}") from error
 
@@ -345,51 +337,6 @@ class SqliteLedger:
         except sqlite3.Error as error:
             self._db.rollback()
             raise LedgerError(f"{self.name}: {error}") from error
-
-
-def opened(path: Path | None) -> sqlite3.Connection:
-    """The ledger at `path`, made if it is new; None is a scratch one. Raises what SQLite raises."""
-    # Absolute, so that no name means anything else to SQLite, as `:memory:` would.
-    name = str(path.absolute()) if path else ""
-    db = sqlite3.connect(name, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
-    empty = is_empty(db, str(path))
-    db.execute("PRAGMA journal_mode = WAL")
-    db.execute("PRAGMA synchronous = FULL")
-    db.execute("PRAGMA fullfsync = ON")  # macOS: fsync alone does not reach the disk
-    db.execute("PRAGMA foreign_keys = ON")
-    if empty:
-        create(db)
-    return db
-
-
-def _copied(path: Path) -> sqlite3.Connection:
-    """A scratch ledger with all that stands in the one at `path`, which may be in use."""
-    source = read_only(path)
-    try:
-        empty = is_empty(source, str(path))
-        scratch = sqlite3.connect("", isolation_level=None, check_same_thread=False)
-        source.backup(scratch)
-    finally:
-        source.close()
-    if empty:
-        create(scratch)
-    return scratch
-
-
-def _run_lock(path: Path) -> sqlite3.Connection:
-    """Held until closed, or until the process ends in whatever way; works wherever SQLite does."""
-    try:
-        lock = sqlite3.connect(
-            f"{path.absolute()}.lock", timeout=0, isolation_level=None, check_same_thread=False
-        )
-        lock.execute("BEGIN EXCLUSIVE")
-    except sqlite3.OperationalError as error:
-        if error.sqlite_errorname == "SQLITE_BUSY":
-            raise LedgerBusyError(
-                f"another run is using {path}; one run at a time. See `bulkmail status`"
-            ) from None
-        raise LedgerError(f"{path}.lock: {error}") from error
-    return lock
 
 
 def _recipient(row: tuple[Any, ...]) -> Recipient:

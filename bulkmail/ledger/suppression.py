@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from bulkmail.address import address_key
 from bulkmail.errors import LedgerBusyError, LedgerError
-from bulkmail.ledger.sqlite import opened
+from bulkmail.ledger.opening import opened
 
 T = TypeVar("T")
 

@@ -1,22 +1,17 @@
 """Reading a ledger: what `status` and `report` see, also while a run writes it."""
 
 import json
-import os
 import sqlite3
 from collections.abc import Collection, Iterator
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from bulkmail.errors import LedgerError
+from bulkmail.ledger.opening import create, is_empty, read_only
 from bulkmail.ledger.records import CampaignRecord
 from bulkmail.model import Row, State
 
 PORTION = 500
-VERSION = 1
-"""Of the schema; a ledger with a higher one is refused."""
-APPLICATION_ID = int.from_bytes(b"blkm")
-"""What SQLite keeps in its header to tell whose a database is."""
 
 
 class LedgerView:
@@ -89,37 +84,6 @@ class LedgerView:
         yield from self._db.execute(
             "SELECT address, reason, at FROM suppression ORDER BY address_key"
         )
-
-
-def read_only(path: Path) -> sqlite3.Connection:
-    """The database at `path`. Raises LedgerError, or what SQLite raises."""
-    if os.path.exists(path) and not os.path.isfile(path):
-        raise LedgerError(f"{path} is not a plain file")
-    return sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)
-
-
-def is_empty(db: sqlite3.Connection, name: str) -> bool:
-    """Whether the database holds nothing yet. Raises LedgerError if it is no ledger of ours."""
-    [version] = db.execute("PRAGMA user_version").fetchone()
-    [mark] = db.execute("PRAGMA application_id").fetchone()
-    [tables] = db.execute("SELECT count(*) FROM sqlite_master").fetchone()
-    if not (version or mark or tables):
-        return True
-    if mark != APPLICATION_ID:
-        raise LedgerError(f"{name} is a database of another program; name another file")
-    if version > VERSION:
-        raise LedgerError(
-            f"{name} was written by a newer bulkmail (version {version}; this one knows"
-            f" {VERSION}). Upgrade bulkmail"
-        )
-    return False
-
-
-def create(db: sqlite3.Connection) -> None:
-    """Makes the tables. Harmless where somebody else makes them at the same time."""
-    schema = files("bulkmail.ledger").joinpath("schema.sql").read_text("utf-8")
-    whose = f"PRAGMA user_version = {VERSION}; PRAGMA application_id = {APPLICATION_ID};"
-    db.executescript(f"BEGIN; {schema} {whose} COMMIT;")
 
 
 def find_campaign(db: sqlite3.Connection, name: str) -> CampaignRecord | None:
