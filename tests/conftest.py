@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import signal
 import ssl
 import sys
 import time
@@ -15,6 +16,9 @@ from bulkmail.campaign import Campaign
 from bulkmail.model import Row, Security, Submission
 from bulkmail.sandbox.receiving import Behaviour, Received
 from bulkmail.sandbox.server import HOST, Server, make_certificate
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+"""A shell's background job ignores it, and whatever is started from there would, too."""
 
 
 @dataclass

@@ -497,6 +497,25 @@ async def test_those_in_doubt_are_sent_to_again_only_if_they_are_still_meant(
     ]
 
 
+async def test_who_is_sent_to_again_is_composed_again_before_anything_is_sent(
+    serve: StartServer, project: Project
+) -> None:
+    """In doubt, they were not among those for whom the new content was proved."""
+    server = await serve(answer=lambda verb, argument: hang_up() if verb == "." else None)
+    project.many(3)
+    project.campaign(server)
+    await project.bulkmail("run", "letter.yaml", "--yes", "--limit", "1")
+    server.server.behaviour.answer = lambda verb, argument: None
+    project.write("letter.txt", "{% if name == 'Person 0' %}{{ 1 // 0 }}{% endif %}New\n")
+    flags = ("--yes", "--accept-changes")
+    await project.bulkmail("run", "letter.yaml", *flags, "--limit", "1")
+    connected = server.server.accepted
+    project.campaign(server, more="in_doubt: resend")
+    refused = await project.bulkmail("run", "letter.yaml", *flags)
+    assert refused.status == 65 and "(for people.csv:2)" in refused.err
+    assert server.server.accepted == connected
+
+
 async def test_a_changed_content_asks_also_where_people_may_have_the_other(
     serve: StartServer, project: Project
 ) -> None:
