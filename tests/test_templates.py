@@ -488,6 +488,14 @@ def test_missing_templates_name_themselves() -> None:
 BASE = "<html>{% block letter %}{% endblock %}{% block foot %}{% endblock %}</html>"
 
 
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("shown", ["{{ b }}", "{{ b|join }}", "{{ b|tojson }}", "{{ b|length }}"])
+def test_a_list_of_long_lists_is_refused(shown: str) -> None:
+    error = failure("{% set a = [1] * 100000 %}{% set b = [a] * 100000 %}" + shown)
+    assert error.message == ENDLESS
+    render("{% set a = [1] * 100 %}{% set b = [a] * 100 %}" + shown)
+
+
 @pytest.mark.parametrize(
     ("source", "what"),
     [

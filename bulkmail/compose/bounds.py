@@ -75,7 +75,7 @@ class Meter:
             check_number(value)
         elif isinstance(value, list | tuple):
             check_items(len(value))
-            self.pay(len(value))
+            self.pay(len(value) + sum(len(x) for x in value if isinstance(x, list | tuple)))
         elif isinstance(value, Iterator) and not isinstance(value, LoopContext):
             return self.made(list(islice(value, ITEMS + 1)))
         return value
