@@ -456,7 +456,7 @@ def inside(target: str) -> Callable[[Path], None]:
 TEMPLATE_CASES = [
     template("T1", "Dear {{ nam }}", "'nam' is undefined; did you mean 'name'? (for ",
              "Dear {{ name }}", "Dear"),
-    template("T1", "{% if name == 'Lee' %}{{ nope }}{% endif %}", "'nope' is undefined (for people.csv:3)",
+    template("T1", "{% if name == 'Lee' %}{{ nope }}{% endif %}", "'nope' is undefined; there is campaign, email, name, row (for people.csv:3)",
              "{% if name == 'Choi' %}{{ nope }}{% endif %}", label="for the last one only"),
     Case("T1", {FILE: changed(("{{ name }}", "{{ nam }}"))},
          Refused("letter.yaml:2", "'nam' is undefined; did you mean 'name'? (for "), {},

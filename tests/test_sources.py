@@ -694,6 +694,14 @@ def test_other_kinds_of_files_are_told(folder: Folder, name: str) -> None:
         assert "only .csv, .tsv, .jsonl and .txt files are read" in told_of_list
 
 
+def test_columns_the_other_way_round(folder: Folder) -> None:
+    told = folder.mistakes("이메일,이름\n", columns={"이메일": "email", "이름": "name"})
+    assert told == [
+        "july.yaml:5:5: `columns` is the other way round; write"
+        ' `columns: {"email": "이메일", "name": "이름"}`'
+    ]
+
+
 def test_a_workbook_is_no_csv_whatever_its_name(folder: Folder) -> None:
     told = folder.mistakes(b"PK\x03\x04" + bytes(40))
     assert told == ["july.yaml:5:5: people.csv is an Excel workbook; save it as CSV (UTF-8)"]

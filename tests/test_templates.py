@@ -276,7 +276,7 @@ def test_a_bound_is_told_with_the_innermost_line() -> None:
         ("{{ nmae }}", "'nmae' is undefined; did you mean 'name'?"),
         ("{{ nmae.upper() }}", "'nmae' is undefined; did you mean 'name'?"),
         ("{{ 'x' ~ nmae }}", "'nmae' is undefined; did you mean 'name'?"),
-        ("{{ zzz }}", "'zzz' is undefined"),
+        ("{{ zzz }}", "'zzz' is undefined; there is name, row"),
         ("{{ row['Frist Name'] }}", "'Frist Name' is undefined; did you mean 'First Name'?"),
         ("{{ row.nmae }}", "'nmae' is undefined; did you mean 'name'?"),
         ("{{ name|uper }}", "No filter named 'uper'; did you mean 'upper'?"),
@@ -516,6 +516,11 @@ def test_a_block_that_no_parent_has_is_not_left_out_in_silence(
     else:
         error = failure(source, others=others)
         assert error.place == "templates/letter:1" and what in error.message
+
+
+def test_who_used_a_name_that_is_not_there_is_told_which_are() -> None:
+    message = failure("{{ book }}", name="Kim", email="kim@example.com").message
+    assert message == "'book' is undefined; there is email, name"
 
 
 @pytest.mark.parametrize("tag", ["include", "extends", "import"])

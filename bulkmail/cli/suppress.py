@@ -66,12 +66,16 @@ def remove(addresses: tuple[str, ...], ledger: Path | None) -> None:
 def list_(ledger: Path | None, as_json: bool) -> None:
     """Who is never sent to, since when, and why."""
     view = LedgerView(ledger or options.ledger_here(in_sandbox=False))
+    nobody = True
     for address, reason, at in view.suppressed():
+        nobody = False
         if as_json:
             told = {"email": address, "reason": reason, "at": at}
             click.echo(json.dumps(told, ensure_ascii=False))
         else:
             click.echo(f"{address:<34} {datetime.fromtimestamp(at):%Y-%m-%d}  {reason}".rstrip())
+    if nobody:
+        click.echo("nobody is suppressed", err=True)
     view.close()
 
 

@@ -23,6 +23,9 @@ from jinja2 import (
 from bulkmail.compose.bounds import BoundedEnvironment
 from bulkmail.compose.names import Load, reachable
 
+MAX_SHOWN_NAMES = 15
+"""So many names are shown to somebody who used another one."""
+
 
 class RenderError(ValueError):
     """A template could not be compiled or rendered. `place` is `file:line`."""
@@ -166,7 +169,11 @@ class Templates:
         ):
             found = re.fullmatch(pattern, message)
             if found:
-                return message.removesuffix(".") + did_you_mean(found[1], candidates)
+                known = sorted(candidates)
+                hint = did_you_mean(found[1], known)
+                if not hint and candidates is names and 0 < len(known) <= MAX_SHOWN_NAMES:
+                    hint = f"; there is {', '.join(known)}"
+                return message.removesuffix(".") + hint
         return message
 
 

@@ -96,6 +96,10 @@ def read_headings(reading: Reading, header: Sequence[str], place: str) -> Headin
         for heading, number in counts.items()
         if number > 1
     ]
+    columns = reading.source.columns
+    if columns and columns.keys() <= counts.keys() and not counts.keys() & set(columns.values()):
+        turned = {heading: alias for alias, heading in columns.items()}
+        raise reading.wrong(f"`columns` is the other way round; write {_mapping(turned)}")
     problems += [
         Problem(reading.place, _missing(reading, alias, heading, header))
         for alias, heading in {"email": "email", **reading.source.columns}.items()
