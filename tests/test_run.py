@@ -428,8 +428,24 @@ async def test_the_same_under_a_new_name_is_not_sent_twice_in_silence(
     assert 'campaign: "letter"' in refused.err and "--new" in refused.err
     limited = await project.bulkmail("run", "other.yaml", "--yes", "--new", "--limit", "1")
     assert limited.status == 75 and len(server.paths) == 3
-    assert (await project.bulkmail("run", "other.yaml", "--yes")).status == 0
-    assert len(server.paths) == 5, "once begun, it continues without asking again"
+    assert (await project.bulkmail("run", "other.yaml", "--yes", "--limit", "1")).status == 75
+    assert len(server.paths) == 4, "once meant, it continues without asking again"
+
+
+async def test_what_was_meant_again_was_meant_for_those_who_were_known(
+    serve: StartServer, project: Project
+) -> None:
+    server = await serve()
+    project.many(3)
+    path = project.campaign(server)
+    await project.bulkmail("run", "letter.yaml", "--yes")
+    path.rename(project.folder / "other.yaml")
+    project.many(2)
+    assert (await project.bulkmail("run", "other.yaml", "--yes", "--new")).status == 0
+    project.many(3)
+    refused = await project.bulkmail("run", "other.yaml", "--yes")
+    assert refused.status == 65 and "already have this content" in refused.err
+    assert server.paths.count("person2@example.com") == 1
 
 
 async def test_another_text_or_other_people_under_a_new_name_are_new(

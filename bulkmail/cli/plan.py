@@ -88,8 +88,7 @@ def planned(
         tally = ledger.tally(record)
         first = next(ledger.unsent(record), None)
         content = campaign.digest()
-        meant = record.meant_again_digest == content
-        sent_before = None if meant else ledger.sent_before(record, content)
+        sent_before = ledger.sent_before(record, content)
         yield Plan(
             campaign, record, found, remarks, tally, composer, first, proof, sent_before, resent
         )

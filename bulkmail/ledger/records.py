@@ -10,8 +10,8 @@ class CampaignRecord:
     """A campaign as the ledger knows it.
 
     Digests of contents: `content_digest` is that of the last run; `meant_again_digest` that which
-    people are to get although they have it by another campaign's name; `proven_digest` that with
-    which every recipient of the reading `proven_reading` was composed.
+    people known by `meant_again_reading` are to get although they have it by another name;
+    `proven_digest` that with which every recipient of the reading `proven_reading` was composed.
     """
 
     id: int
@@ -19,6 +19,7 @@ class CampaignRecord:
     seed: bytes
     content_digest: str
     meant_again_digest: str
+    meant_again_reading: int
     proven_digest: str
     proven_reading: int
 

@@ -8,7 +8,8 @@ CREATE TABLE IF NOT EXISTS campaign (
     created_at      REAL NOT NULL,
     content_digest  TEXT NOT NULL DEFAULT '', -- of the last run's content
     reading         INTEGER NOT NULL DEFAULT 0, -- how often the sources were read
-    meant_again_digest TEXT NOT NULL DEFAULT '', -- this content is meant for those who have it, too
+    meant_again_digest TEXT NOT NULL DEFAULT '', -- this content is meant for those who have it, too,
+    meant_again_reading INTEGER NOT NULL DEFAULT 0, -- if they were known by this reading
     proven_digest   TEXT NOT NULL DEFAULT '', -- with this content everyone was composed once …
     proven_reading  INTEGER NOT NULL DEFAULT 0 -- … who was known by that reading
 );

@@ -42,6 +42,7 @@ JOIN recipient sent ON sent.campaign_id = campaign.id
     AND sent.state IN ('accepted', 'in_flight', 'in_doubt')
 JOIN recipient unsent ON unsent.campaign_id = ? AND unsent.address_key = sent.address_key
     AND unsent.state IN ('pending', 'deferred') AND unsent.attempts = 0
+    AND unsent.changed_reading > ?
 WHERE campaign.id <> ? AND campaign.content_digest = ?
 GROUP BY campaign.id ORDER BY count(*) DESC LIMIT 1
 """
@@ -172,9 +173,13 @@ class SqliteLedger:
 
     @_guarded
     def set_meant_again(self, campaign: CampaignRecord, digest: str) -> None:
-        """That people who have the content `digest` by another name are to get it again."""
+        """That people who have the content `digest` by another name are to get it again: those who
+        are known by now.
+        """
         self._db.execute(
-            "UPDATE campaign SET meant_again_digest = ? WHERE id = ?", (digest, campaign.id)
+            "UPDATE campaign SET meant_again_digest = ?, meant_again_reading = reading"
+            " WHERE id = ?",
+            (digest, campaign.id),
         )
 
     @_guarded
@@ -212,8 +217,9 @@ class SqliteLedger:
         """Another campaign with the content `digest`, and how many of those who are unsent here it
         was sent to, if anybody.
         """
+        meant = campaign.meant_again_reading if campaign.meant_again_digest == digest else 0
         found: tuple[str, int] | None = self._db.execute(
-            _SENT_BEFORE, (campaign.id, campaign.id, digest)
+            _SENT_BEFORE, (campaign.id, meant, campaign.id, digest)
         ).fetchone()
         return found
 

@@ -88,8 +88,8 @@ class LedgerView:
 
 def find_campaign(db: sqlite3.Connection, name: str) -> CampaignRecord | None:
     row = db.execute(
-        "SELECT id, name, seed, content_digest, meant_again_digest, proven_digest, proven_reading"
-        " FROM campaign WHERE name = ?",
+        "SELECT id, name, seed, content_digest, meant_again_digest, meant_again_reading,"
+        " proven_digest, proven_reading FROM campaign WHERE name = ?",
         (name,),
     ).fetchone()
     return CampaignRecord(*row) if row else None
