@@ -41,7 +41,7 @@ FROM campaign
 JOIN recipient sent ON sent.campaign_id = campaign.id
     AND sent.state IN ('accepted', 'in_flight', 'in_doubt')
 JOIN recipient unsent ON unsent.campaign_id = ? AND unsent.address_key = sent.address_key
-    AND unsent.state IN ('pending', 'deferred') AND unsent.attempts = 0
+    AND unsent.state IN ('pending', 'deferred')
     AND unsent.changed_reading > ?
 WHERE campaign.id <> ? AND campaign.content_digest = ?
 GROUP BY campaign.id ORDER BY count(*) DESC LIMIT 1
