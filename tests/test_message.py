@@ -403,6 +403,7 @@ def test_images_are_found_by_their_content_id() -> None:
         '<img src="cid:logo">', "<img src='cid:logo'>", "<img src=cid:logo>", '<IMG SRC = "CID:logo">',
         '<td background="cid:logo">', '<td style="background:url(cid:logo)">',
         "<td style=\"background:url('cid:logo')\">", '<td style="background:url(&quot;cid:logo&quot;)">',
+        '<img alt="a > b" src="cid:logo">', "<td title='x->y' background='cid:logo'>",
         "<style>td { background: url( 'cid:logo' ) }</style>",
     ],
 )  # fmt: skip

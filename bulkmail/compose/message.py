@@ -29,7 +29,10 @@ MAX_URI_LENGTH = 900
 _URI = re.compile(r"https?://[!#-;=?-\[\]_a-z~]+", re.IGNORECASE)
 """RFC 3986 2, without what would end it inside `<…>`."""
 
-_TAG = re.compile(r"<style\b.*?</style\s*>|<[^<>]+>", re.DOTALL | re.IGNORECASE)
+_TAG = re.compile(
+    r"""<style\b.*?</style\s*>|<!--.*?-->|<[a-z/!?](?:"[^"]*"|'[^']*'|[^<>"'])*>""",
+    re.DOTALL | re.IGNORECASE,
+)
 """Where HTML and CSS have addresses; data of recipients is escaped, and never one of these."""
 _CID = re.compile(
     r"""((?:=\s*["']?|url\(\s*(?:["']|&quot;|&\#39;)?)\s*)cid:([^"'()<>&\s]+)""", re.IGNORECASE
