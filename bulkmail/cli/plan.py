@@ -75,12 +75,11 @@ def planned(
     with ledger.enrolling():
         with _progress() as tell:
             record = ledger.campaign(campaign.name, time.time())
-            # First, so that the sources and the suppression list decide about these people too.
             ledger.recover(record)
-            resent = ledger.resend_in_doubt(record) if campaign.file.in_doubt == "resend" else 0
             found, remarks = enrolled(campaign, ledger, record, past, tell)
             _check_enrolment(campaign, found, remarks, cancel_removed)
             ledger.cancel_removed(record)
+            resent = ledger.resend_in_doubt(record) if campaign.file.in_doubt == "resend" else 0
             composer = snapshot(campaign, record)
             proof = prove(
                 campaign, ledger, record, composer, lambda done: tell(f"{done:,} composed")

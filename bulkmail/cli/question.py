@@ -42,7 +42,7 @@ def ask(
 
 def refuse_what_was_sent(plan: Plan) -> None:
     """Raises CampaignError where nobody would get a content that is new."""
-    if plan.unsent == 0 and plan.content_changed:
+    if plan.unsent == 0 and plan.content_changed and not plan.tally.get(State.IN_DOUBT):
         campaign = plan.campaign
         message = (
             f'all {plan.accepted:,} already have "{campaign.name}", with the content that it had'

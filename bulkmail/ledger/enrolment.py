@@ -38,11 +38,13 @@ SET reading = excluded.reading,
         attempts = 0 AND state IN ('pending', 'cancelled', 'suppressed'),
         excluded.address, address),
     fields = iif(
-        state IN ('pending', 'deferred', 'cancelled', 'suppressed'), excluded.fields, fields),
+        state IN ('pending', 'deferred', 'in_doubt', 'cancelled', 'suppressed'),
+        excluded.fields, fields),
     files_digest = iif(fields <> excluded.fields, '', files_digest),
     due_at = iif(state IN ('cancelled', 'suppressed'), 0, due_at),
-    attempts = iif(state IN ('cancelled', 'suppressed'), 0, attempts),
-    first_attempt_at = iif(state IN ('cancelled', 'suppressed'), NULL, first_attempt_at),
+    attempts = iif(state IN ('cancelled', 'suppressed') AND in_doubt_events = 0, 0, attempts),
+    first_attempt_at = iif(
+        state IN ('cancelled', 'suppressed') AND in_doubt_events = 0, NULL, first_attempt_at),
     reason = iif(
         state IN ('cancelled', 'suppressed')
             OR excluded.state = 'suppressed' AND state IN ('pending', 'deferred'),

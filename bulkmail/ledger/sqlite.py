@@ -39,7 +39,7 @@ _SENT_BEFORE = """
 SELECT campaign.name, count(*)
 FROM campaign
 JOIN recipient sent ON sent.campaign_id = campaign.id
-    AND sent.state IN ('accepted', 'in_flight', 'in_doubt')
+    AND (sent.state IN ('accepted', 'in_flight', 'in_doubt') OR sent.in_doubt_events > 0)
 JOIN recipient unsent ON unsent.campaign_id = ? AND unsent.address_key = sent.address_key
     AND unsent.state IN ('pending', 'deferred')
     AND unsent.changed_reading > ?
@@ -227,17 +227,29 @@ class SqliteLedger:
 
     @_guarded
     def recover(self, campaign: CampaignRecord) -> int:
-        """Records as in doubt who was in flight when an earlier run died; how many."""
+        """Records as in doubt who was in flight when an earlier run died; how many.
+
+        Who was in doubt before and was not sent to again since, may still have the message.
+        """
+        self._db.execute(
+            "UPDATE recipient SET state = 'in_doubt'"
+            " WHERE campaign_id = ? AND state = 'pending' AND in_doubt_events > 0",
+            (campaign.id,),
+        )
         return self._db.execute(_RECOVER, (campaign.id,)).rowcount
 
     @_guarded
     def resend_in_doubt(self, campaign: CampaignRecord) -> int:
-        """Puts those in doubt back to pending, as their author chose; the events stay counted."""
+        """Puts those in doubt back to pending, as their author chose; the events stay counted.
+
+        After `enrol`, and only those whom it found and who are not excluded.
+        """
         return self._db.execute(
-            "UPDATE recipient SET state = 'pending', due_at = 0,"
-            " changed_reading = 1 + (SELECT reading FROM campaign WHERE id = campaign_id),"
+            "UPDATE recipient SET state = 'pending', due_at = 0, changed_reading = reading,"
             " reason = 'was in doubt; sent again, as the campaign says'"
-            " WHERE campaign_id = ? AND state = 'in_doubt'",
+            " WHERE campaign_id = ? AND state = 'in_doubt'"
+            " AND reading = (SELECT reading FROM campaign WHERE id = campaign_id)"
+            " AND address_key NOT IN (SELECT address_key FROM temp.left_out)",
             (campaign.id,),
         ).rowcount
 
