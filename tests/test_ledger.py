@@ -250,6 +250,25 @@ def test_a_campaign_that_has_another_name_but_the_same_content_and_people(
     assert ledger.sent_before(campaign, "content") is None
 
 
+def test_who_was_deferred_here_and_got_it_there_is_noticed(
+    ledger: SqliteLedger, campaign: CampaignRecord
+) -> None:
+    """Also who may have it from there: an event of doubt is never forgotten."""
+    ledger.enrol(campaign, people(2))
+    first, second = ledger.unsent(campaign)
+    ledger.record("a", [intent(first.id), intent(second.id)])
+    ledger.record("a", [Settlement(r.id, State.DEFERRED, LATER, due_at=1.0)
+                        for r in (first, second)])  # fmt: skip
+    other = ledger.campaign("august", 2000.0)
+    ledger.enrol(other, people(2))
+    ledger.set_content_digest(other, "content")
+    got, doubtful = ledger.unsent(other)
+    ledger.record("a", [intent(got.id), intent(doubtful.id)])
+    ledger.record("a", [Settlement(got.id, State.ACCEPTED, OK),
+                        Settlement(doubtful.id, State.IN_DOUBT, OK)])  # fmt: skip
+    assert ledger.sent_before(campaign, "content") == ("august", 2)
+
+
 def test_an_enrolment_that_fails_leaves_nothing(path: Path, ledger: SqliteLedger) -> None:
     with pytest.raises(RuntimeError), ledger.enrolling():
         campaign = ledger.campaign("july", 1000.0)

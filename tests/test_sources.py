@@ -886,6 +886,10 @@ def test_any_bytes_are_read_or_told(
         ('email,name,note\na@x.example,A,"write to me:\nme@y.example, thanks"\n', True),
         ('email,name,note\na@x.example,A,"one\ntwo"\n', True),
         ('email,note\na@x.example,"ask b@x.example, or\nc"\n', True),
+        ('email,note\na@x.example,"Please call her.\nOr write to b@x.example, thanks"\n', True),
+        ('email,name,note\na@x.example,A,"Yours\nKim, CEO, kim@x.example"\n', True),
+        ('email;note\na@x.example;"one; two\nb@x.example"\n', True),
+        ('email,name,city\ra@x.example,A,"Seoul\rb@x.example,B,Busan\rc@x.example,C,"\r', False),
     ],
 )  # fmt: skip
 def test_a_quote_left_open_does_not_make_people_into_data(

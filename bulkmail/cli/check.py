@@ -62,6 +62,7 @@ def _as_json(plan: Plan) -> dict[str, Any]:
         "event": "check",
         "campaign": plan.campaign.name,
         "states": plan.tally,
+        "content_changed": plan.content_changed,
         "empty": {name: places.number for name, places in plan.proof.empty.items()},
         "remarks": plan.remarks,
         "left_out": [

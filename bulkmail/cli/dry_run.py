@@ -12,19 +12,23 @@ from bulkmail.campaign.files import shown
 from bulkmail.cli import options, text
 from bulkmail.cli.past import Past
 from bulkmail.cli.plan import planned
-from bulkmail.cli.question import refuse_what_was_sent
+from bulkmail.cli.question import refuse_second_name, refuse_what_was_sent
 from bulkmail.cli.show import show_message
 from bulkmail.transport.eml import EmlFolder
 
 WRITTEN_MESSAGES = 20
 
 
-def dry_run(campaign: Campaign, folder: Path, *, write_all: bool) -> None:
+def dry_run(
+    campaign: Campaign, folder: Path, *, write_all: bool, cancel_removed: bool, new: bool
+) -> None:
     """Writes the first messages, or all, to `folder`, and shows one."""
     ledger = options.scratch(campaign)
     now = time.time()
-    with planned(campaign, ledger, Past(campaign)) as plan:
+    with planned(campaign, ledger, Past(campaign), cancel_removed=cancel_removed) as plan:
         refuse_what_was_sent(plan)
+        if not new:
+            refuse_second_name(plan)
         eml = EmlFolder(folder)
         mails = [
             plan.composer.compose(recipient, recipient.first_attempt_at or now)

@@ -85,6 +85,8 @@ def facts(plan: Plan, submission: Submission, number: int) -> Iterator[tuple[str
     yield "recipients", _recipients(plan)
     if plan.tally.get(State.IN_DOUBT):
         yield "in doubt", f"{plan.tally[State.IN_DOUBT]} are held and not sent to again"
+    if plan.content_changed:
+        yield "changed", f"{text.people(plan.sent)} have or may have another content"
     if plan.resent:
         yield "in doubt", f"{plan.resent} may have it already, and are sent to again"
     for column, places in sorted(plan.proof.empty.items()):

@@ -93,7 +93,8 @@ def run(
     flags = Flags(yes, limit, wait, as_json, accept_changes, cancel_removed, new)
     campaign = read_campaign(file, settings)
     if dry_run:
-        run_dry(campaign, out or Path("dry-run") / file_name(campaign.name), write_all=write_all)
+        folder = out or Path("dry-run") / file_name(campaign.name)
+        run_dry(campaign, folder, write_all=write_all, cancel_removed=cancel_removed, new=new)
         return
     with ExitStack() as stack:
         sandbox = None

@@ -9,6 +9,7 @@ import io
 from collections.abc import Iterator
 from typing import TextIO
 
+from bulkmail.address import address_check
 from bulkmail.campaign.sources.columns import read_headings
 from bulkmail.campaign.sources.lines import Lines, Reading
 from bulkmail.errors import CampaignError, Problem
@@ -37,7 +38,9 @@ def delimited_rows(reading: Reading, file: TextIO, delimiter: str | None) -> Ite
             yield Row("", {}, place, "holds a NUL character")
         elif reading.is_exclude and _hides_address(written, headings.address_at):
             yield Row("", {}, place, _HIDDEN)
-        elif "\n" in text and _holds_rows(written, delimiter, len(header)):
+        elif len(text.splitlines()) > 1 and _holds_rows(
+            written, delimiter, len(header), headings.address_at
+        ):
             raise CampaignError([Problem(place, _HIDDEN)])
         elif text:
             yield headings.row(cells, place)
@@ -80,15 +83,18 @@ def _hides_address(cells: list[str], address_at: int) -> bool:
     )
 
 
-def _holds_rows(cells: list[str], delimiter: str, columns: int) -> bool:
-    """Whether a line within a cell reads like a row of its own: people would get nothing, and
-    their data would go to somebody else.
+def _holds_rows(cells: list[str], delimiter: str, columns: int, address_at: int) -> bool:
+    """Whether a line within a cell is a row of its own: as many cells, and an address in its place.
+
+    Such people would get nothing, and their data would go to somebody else.
     """
-    return any(
-        "@" in line and line.count(delimiter) >= columns - 1 > 0
-        for cell in cells
-        for line in cell.splitlines()[1:]
-    )
+    is_address = address_check("standard")
+    for cell in cells:
+        for line in cell.splitlines()[1:]:
+            parts = [part.strip() for part in line.split(delimiter)]
+            if len(parts) == columns and is_address(parts[address_at]) is None:
+                return True
+    return False
 
 
 def _hides_lines(text: str) -> bool:
