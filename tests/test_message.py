@@ -253,7 +253,7 @@ def test_any_value_of_another_header_arrives_intact(value: str) -> None:
         assert "a word of more than" in str(error)
         return
     check_legal(mail)
-    assert parsed(mail)["X-Note"] == value
+    assert parsed(mail)["X-Note"] == value.strip(" ")
 
 
 def test_a_long_token_is_not_encoded() -> None:
@@ -285,7 +285,9 @@ def test_no_value_breaks_out_of_another_header(value: str, what: str) -> None:
 LEAVE = Source("https://likelion.example/leave?m={{ id | urlencode }}", "july.yaml:7")
 
 
-@pytest.mark.parametrize("value", ["a  b", "=?utf-8?q?x?=", "a   b " + "c" * 80 + "  d"])
+@pytest.mark.parametrize(
+    "value", ["a  b", "=?utf-8?q?x?=", "a   b " + "c" * 80 + "  d", "https://x.example/?a=?b"]
+)
 def test_plain_values_keep_every_space(value: str) -> None:
     fields = {"X-Note": Source(value, "july.yaml:5")}
     assert parsed(composer(headers=fields).compose(recipient(), AT))["X-Note"] == value

@@ -504,13 +504,23 @@ def test_a_list_of_long_lists_is_refused(shown: str) -> None:
         ("{% extends 'middle' %}{% block foot %}Hi{% endblock %}", None),
         ("{% extends 'middle' %}{% block food %}Hi{% endblock %}", "middle has no block 'food'"),
         ("{% block alone %}Hi{% endblock %}", None),
+        ("{% extends 'bare' %}{% block letter %}Hi{% endblock %}", "bare has no block 'letter'"),
+        ("{% extends 'base' %}{% if 1 %}{% block lettr %}Hi{% endblock %}{% endif %}", "base has no block 'lettr'"),
+        ("{% extends 'holds' %}{% block part %}Hi{% endblock %}", "holds has no block 'part'"),
+        ("{% if 0 %}{% extends 'bare' %}{% else %}{% extends 'base' %}{% endif %}{% block letter %}Hi{% endblock %}", None),
     ],
 )  # fmt: skip
 def test_a_block_that_no_parent_has_is_not_left_out_in_silence(
     source: str, what: str | None
 ) -> None:
     """Jinja2 drops it: a letter would go out without its words."""
-    others = {"base": BASE, "middle": "{% extends 'base' %}{% block letter %}Yo{% endblock %}"}
+    others = {
+        "base": BASE,
+        "bare": "<html></html>",
+        "part": "{% block part %}{% endblock %}",
+        "holds": "{% include 'part' %}{% block foot %}{% endblock %}",
+        "middle": "{% extends 'base' %}{% block letter %}Yo{% endblock %}",
+    }
     if what is None:
         assert "Hi" in render(source, others=others)
     else:
@@ -521,6 +531,13 @@ def test_a_block_that_no_parent_has_is_not_left_out_in_silence(
 def test_who_used_a_name_that_is_not_there_is_told_which_are() -> None:
     message = failure("{{ book }}", name="Kim", email="kim@example.com").message
     assert message == "'book' is undefined; there is email, name"
+
+
+@pytest.mark.parametrize("way", ["{% extends 'middle' %}", "{% include 'middle' %}"])
+def test_a_misspelt_block_is_noticed_in_what_a_template_is_made_of(way: str) -> None:
+    middle = "{% extends 'base' %}{% block lettr %}Hi{% endblock %}"
+    error = failure(way, others={"base": BASE, "middle": middle})
+    assert error.place == "templates/middle:1" and "base has no block 'lettr'" in error.message
 
 
 @pytest.mark.parametrize("tag", ["include", "extends", "import"])

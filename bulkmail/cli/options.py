@@ -7,7 +7,7 @@ import click
 
 from bulkmail.campaign import LEDGER_NAME, Campaign, Located, locate_campaign
 from bulkmail.campaign.files import shown
-from bulkmail.errors import MissingFileError
+from bulkmail.errors import CampaignError, MissingFileError
 from bulkmail.ledger import CampaignRecord, LedgerView, SqliteLedger
 
 SANDBOX_FOLDER = "sandbox"
@@ -50,8 +50,11 @@ json_flag = click.option("--json", "as_json", is_flag=True, help="One JSON objec
 
 
 def ledger_path(campaign: Located, in_sandbox: bool) -> Path:
-    """The campaign's ledger, or the one that rehearsals keep."""
-    return sandbox_folder(campaign) / LEDGER_NAME if in_sandbox else campaign.ledger_path
+    """The campaign's ledger, or the one that rehearsals keep. Raises CampaignError if it is one."""
+    rehearsed = sandbox_folder(campaign) / LEDGER_NAME
+    if campaign.ledger_path.resolve() == rehearsed.resolve():
+        raise CampaignError(f"{campaign.path}: `ledger` is that of rehearsals; name another file")
+    return rehearsed if in_sandbox else campaign.ledger_path
 
 
 def ledger_here(*, in_sandbox: bool) -> Path:

@@ -66,14 +66,21 @@ class Plan:
 
 @contextmanager
 def planned(
-    campaign: Campaign, ledger: SqliteLedger, past: Past, *, cancel_removed: bool = False
+    campaign: Campaign,
+    ledger: SqliteLedger,
+    past: Past,
+    *,
+    cancel_removed: bool = False,
+    is_rehearsal: bool = False,
 ) -> Iterator[Plan]:
     """Enrols and checks inside a transaction; if the block raises, the ledger stays as it was.
 
-    Raises CampaignError.
+    A rehearsal that is finished begins anew. Raises CampaignError.
     """
     with ledger.enrolling():
         with _progress() as tell:
+            if is_rehearsal:
+                ledger.forget_finished(campaign.name)
             record = ledger.campaign(campaign.name, time.time())
             ledger.recover(record)
             found, remarks = enrolled(campaign, ledger, record, past, tell)

@@ -109,11 +109,15 @@ def _send(campaign: Campaign, flags: Flags, sandbox: Sandbox | None) -> ExitStat
     """Plans, asks, sends, sums up."""
     path = options.ledger_path(campaign, sandbox is not None)
     ledger = SqliteLedger(path)
-    if sandbox is not None:
-        ledger.forget_finished(campaign.name)  # a rehearsal may be repeated
     past = Past(campaign, in_sandbox=sandbox is not None)
     submission = None
-    with planned(campaign, ledger, past, cancel_removed=flags.cancel_removed) as plan:
+    with planned(
+        campaign,
+        ledger,
+        past,
+        cancel_removed=flags.cancel_removed,
+        is_rehearsal=sandbox is not None,
+    ) as plan:
         refuse_what_was_sent(plan)
         if plan.unsent:
             if flags.new:

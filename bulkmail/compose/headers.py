@@ -16,6 +16,7 @@ MAX_LINE_LENGTH = 998
 _ENCODED_WORD_FRAME = len("=?utf-8?b??=")
 _FORBIDDEN = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 _PLAIN = re.compile(r"[ -~]*")
+_ENCODED_WORD = re.compile(r"=\?[^?\s]+\?[bq]\?[^?\s]*\?=", re.IGNORECASE)
 _WORDS = re.compile(r"(?<! ) (?=[^ ])")
 _PHRASE = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~ -]+")
 
@@ -40,12 +41,13 @@ def header(name: str, text: str) -> bytes:
 def token_header(name: str, text: str) -> bytes:
     """The field `name: text` for text that programs read: never encoded if it is plain ASCII.
 
-    It is folded before single spaces; a word that is longer than a line stays whole, since readers
-    of such fields do not decode RFC 2047. Other text becomes encoded words, but not where addresses
-    stand, which RFC 2047 5 forbids.
+    Spaces around it go. It is folded before single spaces; a word that is longer than a line stays
+    whole, since readers of such fields do not decode RFC 2047. Other text becomes encoded words, but
+    not where addresses stand, which RFC 2047 5 forbids.
     """
     check_header_text(text)
-    if not _PLAIN.fullmatch(text) or "=?" in text or text != text.strip():
+    text = text.strip(" ")
+    if not _PLAIN.fullmatch(text) or _ENCODED_WORD.search(text):
         if name.lower() in ADDRESS_FIELDS:
             raise UnsafeHeaderError(f"{text[:40]!r}, but {name} must be plain ASCII")
         return header(name, text)

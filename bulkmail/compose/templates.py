@@ -107,24 +107,35 @@ class Templates:
 
     def _check_blocks(self, environment: BoundedEnvironment, name: str) -> None:
         """Jinja2 leaves out a block that the parent does not have: a letter without its words."""
-        found = self._load(name)
-        if found is None:
-            return
-        source, file = found
-        tree = environment.parse(source, name, file)
-        extends = tree.find(nodes.Extends)
-        if extends is None or not isinstance(extends.template, nodes.Const):
-            return
-        parent = str(extends.template.value)
-        known = {
-            block.name
-            for _, text in reachable(self._load, [parent])
-            for block in environment.parse(text).find_all(nodes.Block)
-        }
-        for block in tree.body:
-            if isinstance(block, nodes.Block) and known and block.name not in known:
-                message = f"{parent} has no block {block.name!r}{did_you_mean(block.name, known)}"
-                raise RenderError(f"{file}:{block.lineno}", message)
+        for below, source in reachable(self._load, [name]):
+            tree = environment.parse(source)
+            if isinstance(parent := _parent(tree), str):
+                above = self._blocks_above(environment, parent)
+                for block in _outer_blocks(tree):
+                    if above is not None and block.name not in above:
+                        hint = did_you_mean(block.name, above)
+                        file = (self._load(below) or ("", below))[1]
+                        message = f"{parent} has no block {block.name!r}{hint}"
+                        raise RenderError(f"{file}:{block.lineno}", message)
+
+    def _blocks_above(self, environment: BoundedEnvironment, name: str) -> set[str] | None:
+        """The blocks of `name` and of all that it extends; None if that cannot be told."""
+        found: set[str] = set()
+        seen: set[str] = set()
+        while name not in seen:
+            seen.add(name)
+            if (source := self._load(name)) is None:
+                return None  # told where it is compiled
+            tree = environment.parse(source[0])
+            found |= {block.name for block in tree.find_all(nodes.Block)}
+            match _parent(tree):
+                case str(parent):
+                    name = parent
+                case None:
+                    return found
+                case _:
+                    return None
+        return None
 
     def render(self, template: Template, context: Mapping[str, object]) -> str:
         """Raises RenderError with the innermost template line for whatever goes wrong inside."""
@@ -175,6 +186,21 @@ class Templates:
                     hint = f"; there is {', '.join(known)}"
                 return message.removesuffix(".") + hint
         return message
+
+
+def _parent(tree: nodes.Template) -> str | bool | None:
+    """What a template extends: one name; None: nothing; False: one of several."""
+    names = [extends.template for extends in tree.find_all(nodes.Extends)]
+    if len(names) == 1 and isinstance(names[0], nodes.Const):
+        return str(names[0].value)
+    return False if names else None
+
+
+def _outer_blocks(tree: nodes.Template) -> list[nodes.Block]:
+    """Without those within others, which are shown where these are."""
+    blocks = list(tree.find_all(nodes.Block))
+    inner = {id(block) for outer in blocks for block in outer.find_all(nodes.Block)}
+    return [block for block in blocks if id(block) not in inner]
 
 
 def did_you_mean(name: str, candidates: Iterable[str]) -> str:

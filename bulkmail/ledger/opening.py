@@ -21,7 +21,7 @@ APPLICATION_ID = int.from_bytes(b"blkm")
 def opened(path: Path | None) -> sqlite3.Connection:
     """The ledger at `path`, made if it is new; None is a scratch one. Raises what SQLite raises."""
     # Absolute, so that no name means anything else to SQLite, as `:memory:` would.
-    name = str(path.absolute()) if path else ""
+    name = str(path.resolve()) if path else ""
     db = sqlite3.connect(name, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
     empty = is_empty(db, str(path))
     db.execute("PRAGMA journal_mode = WAL")
@@ -58,7 +58,7 @@ def run_lock(path: Path) -> sqlite3.Connection:
     """Held until closed, or until the process ends in whatever way; works wherever SQLite does."""
     try:
         lock = sqlite3.connect(
-            f"{path.absolute()}.lock", timeout=0, isolation_level=None, check_same_thread=False
+            f"{path.resolve()}.lock", timeout=0, isolation_level=None, check_same_thread=False
         )
         lock.execute("BEGIN EXCLUSIVE")
     except sqlite3.OperationalError as error:
