@@ -42,8 +42,8 @@ def token_header(name: str, text: str) -> bytes:
     """The field `name: text` for text that programs read: never encoded if it is plain ASCII.
 
     Spaces around it go. It is folded before single spaces; a word that is longer than a line stays
-    whole, since readers of such fields do not decode RFC 2047. Other text becomes encoded words, but
-    not where addresses stand, which RFC 2047 5 forbids.
+    whole, since readers of such fields do not decode RFC 2047. Other text becomes encoded words,
+    but not where addresses stand, which RFC 2047 5 forbids.
     """
     check_header_text(text)
     text = text.strip(" ")
