@@ -514,6 +514,22 @@ async def test_those_in_doubt_are_sent_to_again_only_if_they_are_still_meant(
     ]
 
 
+async def test_doubt_is_recorded_also_where_nobody_is_left_for_a_new_content(
+    serve: StartServer, project: Project
+) -> None:
+    """A killed run left one in flight: that is told, not that all have it."""
+    process: list[asyncio.subprocess.Process] = []
+    server = await serve(answer=lambda verb, argument: process[0].kill() if verb == "." else None)
+    project.campaign(server)
+    process.append(await project.start("run", "letter.yaml", "--yes"))
+    await process[0].communicate()
+    project.write("letter.txt", "Something else\n")
+    result = await project.bulkmail("run", "letter.yaml", "--yes")
+    assert result.status == 1 and "1 in doubt" in result.out
+    status = await project.bulkmail("status", "letter.yaml", "--json")
+    assert json.loads(status.out)["states"] == {"in_doubt": 1}
+
+
 async def test_who_is_sent_to_again_is_composed_again_before_anything_is_sent(
     serve: StartServer, project: Project
 ) -> None:
