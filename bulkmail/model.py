@@ -88,7 +88,8 @@ class Recipient:
     """A person of a campaign. `fields` are all columns of the row as text; `source` is `file:line`.
 
     `attempts` counts attempts that were this recipient's own; `first_attempt_at` dates the message;
-    `files_digest` is that of the attachments of this person alone, or empty.
+    `files_digest` is that of the attachments of this person alone, or empty; `domain` is that of
+    the address, in A-labels and lower case; a deferred one is tried again at `due_at`, else 0.
     """
 
     id: int
@@ -98,6 +99,8 @@ class Recipient:
     attempts: int = 0
     first_attempt_at: float | None = None
     files_digest: str = ""
+    domain: str = ""
+    due_at: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,20 +201,25 @@ class Verdict:
 class Intent:
     """Committed to the ledger before the final dot of this recipient's message can leave.
 
-    `granted_at` is when the rates let it go.
+    `granted_at` is when the rates let it go; `rated_domain` is the domain of the recipient, if it
+    has rates of its own.
     """
 
     recipient_id: int
     at: float
     granted_at: float
     message_id: str
+    rated_domain: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Settlement:
-    """What became of an intent. Back to pending is a release: no attempt is counted."""
+    """What became of an intent. Back to pending is a release: no attempt is counted, and who was
+    deferred is deferred as before. `of_released`: it is decided later about one that was released.
+    """
 
     recipient_id: int
     state: State
     outcome: Outcome
     due_at: float = 0.0
+    of_released: bool = False

@@ -151,6 +151,13 @@ def test_text_stays_text(write) -> None:
         ("smtp:", "rate: .inf\nsmtp:", "is no rate"),
         ("smtp:", "rate: []\nsmtp:", "july.yaml:6:7: rate: must be like"),
         ("smtp:", "rate: 1/fortnight\nsmtp:", "is no rate"),
+        ("smtp:", "rate_per_domain: 20/min\nsmtp:", 'must be written like  rate_per_domain: {gmail.com: 20/min, "*": 60/min}'),
+        ("smtp:", "rate_per_domain: {gmail.com: 20}\nsmtp:", 'july.yaml:6:30: rate_per_domain.gmail.com: "20" is no rate'),
+        ("smtp:", "rate_per_domain: {kim@gmail.com: 20/min}\nsmtp:", '"kim@gmail.com" is no domain; write like gmail.com: 20/min'),
+        ("smtp:", "rate_per_domain: {'*.com': 20/min}\nsmtp:", '"*.com" is no domain'),
+        ("smtp:", "rate_per_domain: {a.example: 1/s, A.example: 2/s}\nsmtp:", '"A.example" stands here twice'),
+        ("smtp:", "stop_after_failures: 0\nsmtp:", "july.yaml:6:22: stop_after_failures: must be greater than or equal to 1"),
+        ("smtp:", "stop_after_failures: never\nsmtp:", "stop_after_failures: must be a whole number"),
         ("smtp:", "addresses: {pattern: '['}\nsmtp:", "must be standard, classic or a regex"),
         ("smtp:", "variables: {email: x}\nsmtp:", 'july.yaml:6:12: variables: "email" has a meaning'),
         ("smtp:", "variables: {name: x}\nsmtp:", 'july.yaml:6:13: "name" is also a column of july'),
@@ -371,6 +378,7 @@ def test_what_readers_would_see_is_part_of_the_digest(write, change: tuple[str, 
 
 @pytest.mark.parametrize(
     "change", [("subject:", "rate: 9/s\nsubject:"), ("port: 465", "port: 465, connections: 9"),
+               ("subject:", "rate_per_domain: {a.example: 9/s}\nstop_after_failures: 2\nsubject:"),
                ("subject:", "campaign: other\nsubject:"), ("name: 김연주", "name: Kim")]
 )  # fmt: skip
 def test_rate_connections_names_and_people_are_not(write, change: tuple[str, str]) -> None:
@@ -550,3 +558,21 @@ def test_a_missing_secret_is_status_78(
     with pytest.raises(SecretError) as caught:
         read_secret(reference, tmp_path, "?")
     assert caught.value.status is ExitStatus.CONFIG
+
+
+def test_rates_of_domains(write) -> None:
+    """By the domain as it stands in SMTP; a list of rates, and none, for one of them."""
+    path = write(
+        GOOD.replace(
+            "smtp:",
+            'rate_per_domain: {Gmail.com: 20/min, "*": [1/s, 500/day], 예시.example: unlimited}\n'
+            "stop_after_failures: 25\nsmtp:",
+        )
+    )
+    file = read_campaign(path).file
+    assert file.rate_per_domain == {
+        "gmail.com": (Rate(20, 60),),
+        "*": (Rate(1, 1), Rate(500, 86400)),
+        "xn--vv4b11d.example": (),
+    }
+    assert file.stop_after_failures == 25

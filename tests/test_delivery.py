@@ -3,19 +3,21 @@
 import asyncio
 import itertools
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
+from typing import Protocol
 
 import pytest
 
 from bulkmail.delivery import Delivery, Limits, Stop
-from bulkmail.delivery.desk import Desk, Halt
+from bulkmail.delivery.desk import Desk, Granted, Halt
+from bulkmail.delivery.queues import Queues
 from bulkmail.errors import ExitStatus
 from bulkmail.ledger import CampaignLedger, CampaignRecord, LedgerView, SqliteLedger
 from bulkmail.model import Envelope, MailObject, Outcome, Phase, Rate, Recipient, Row, State
-from bulkmail.pace import Pace
+from bulkmail.pace import DomainPaces, Pace
 from bulkmail.sandbox.receiving import Hangup
 from bulkmail.transport import SubmissionServer, Timeouts
 
@@ -52,12 +54,18 @@ class Campaign:
         timeouts: Timeouts | None = None,
         on_settled: Callable[[Recipient, State], None] = lambda recipient, state: None,
         content_proven: bool = False,
+        domain_rates: Mapping[str, Sequence[Rate]] = MappingProxyType({}),
     ) -> Stop | None:
-        pace = Pace(rates)
+        pace, domain_paces = Pace(rates), DomainPaces(domain_rates)
         account = server.submission.account
         now = time.time()
         ago = asyncio.get_running_loop().time() - now
-        pace.recall((at + ago, n) for at, n in self.ledger.grants(account, now))
+        for domain, grants in self.ledger.grants(account, now).items():
+            recalled = [(at + ago, n) for at, n in grants]
+            if domain:
+                domain_paces.recall(domain, recalled)
+            else:
+                pace.recall(recalled)
         changes = CampaignLedger(self.ledger, self.record, account)
 
         def settled(recipient: Recipient, state: State, outcome: Outcome) -> None:
@@ -66,7 +74,14 @@ class Campaign:
 
         transport = SubmissionServer(server.submission, timeouts)
         self.delivery = Delivery(
-            changes, transport, Letter(), pace, limits, settled, content_proven=content_proven
+            changes,
+            transport,
+            Letter(),
+            pace,
+            domain_paces,
+            limits,
+            settled,
+            content_proven=content_proven,
         )
         try:
             return await self.delivery.run()
@@ -83,20 +98,21 @@ class Campaign:
         return row
 
 
-Enrol = Callable[[int], Campaign]
+class Enrol(Protocol):
+    def __call__(self, number: int, address: Callable[[int], str] = ...) -> Campaign: ...
 
 
 @pytest.fixture
 async def enrol(tmp_path: Path) -> AsyncIterator[Enrol]:
     made = []
 
-    def enrol(number: int) -> Campaign:
+    def enrol(
+        number: int, address: Callable[[int], str] = lambda n: f"p{n}@example.com"
+    ) -> Campaign:
         path = tmp_path / "bulkmail.sqlite"
         ledger = SqliteLedger(path)
         record = ledger.campaign("july", time.time())
-        ledger.enrol(
-            record, (Row(f"p{n}@example.com", {}, f"m.csv:{n + 2}") for n in range(number))
-        )
+        ledger.enrol(record, (Row(address(n), {}, f"m.csv:{n + 2}") for n in range(number)))
         made.append(ledger)
         return Campaign(path, ledger, record)
 
@@ -219,11 +235,14 @@ async def test_refused_recipients_are_data(serve: StartServer, enrol: Enrol) -> 
         return refused.get(argument[4:-1]) if verb == "RCPT" else None
 
     server, campaign = await serve(answer=answer), enrol(20)
-    assert await campaign.run(server) is None
+    stop = await campaign.run(server, replace(QUICK, wait=60))
+    assert stop is not None and stop.status is ExitStatus.CONTINUE
+    assert stop.reason.startswith("the next retry is due on 20")
     assert campaign.states() == {"accepted": 18, "failed": 1, "deferred": 1}
     assert campaign.state_of("p3@example.com")["reason"] == "550 5.1.1 no such user"
-    due = campaign.ledger.next_due_at(campaign.record)
-    assert due is not None and 290 < due - time.time() <= 300
+    due = campaign.ledger.claims(campaign.record).next_due_at()
+    assert due is not None and due == pytest.approx(stop.resume_at, abs=1)
+    assert 290 < due - time.time() <= 300 * 1.2
     assert len(server.paths) == 18 and not set(refused) & set(server.paths)
 
 
@@ -235,6 +254,111 @@ async def test_content_refused_later_fails_that_recipient(serve: StartServer, en
     )  # fmt: skip
     assert await campaign.run(server) is None
     assert campaign.states() == {"accepted": 19, "failed": 1}
+
+
+SPAM = b"554 5.7.1 looks like spam\r\n"
+
+
+async def test_equal_refusals_in_a_row_stop_the_run_and_blame_nobody(
+    serve: StartServer, enrol: Enrol
+) -> None:
+    """Accepted at first, then the server has had enough of this content."""
+    server = await serve()
+    server.server.behaviour.answer = lambda verb, argument: (
+        SPAM if verb == "." and len(server.received) >= 20 else None
+    )
+    campaign = enrol(60)
+    stop = await campaign.run(server, replace(QUICK, stop_after_failures=5))
+    assert stop is not None and stop.status is ExitStatus.UNAVAILABLE
+    assert stop.reason.startswith("5 messages in a row were refused alike, the last with: 554 5.7")
+    assert campaign.states() == {"accepted": 20, "pending": 40}
+    assert "failed" not in dict(campaign.settled).values()
+    server.server.behaviour.answer = lambda verb, argument: None
+    assert await campaign.run(server) is None
+    assert sorted(server.paths) == sorted(everyone(60))
+
+
+async def test_refusals_with_acceptances_between_are_the_recipients_own(
+    serve: StartServer, enrol: Enrol
+) -> None:
+    """Two alike are not three; the acceptance after them decides, and the end of the run does."""
+    refused = {f"p{n}@example.com" for n in (4, 5, 9, 10, 18, 19)}
+    server, campaign = await serve(), enrol(20)
+    server.server.behaviour.answer = lambda verb, argument: (
+        SPAM if verb == "." and argument in refused else None
+    )
+    one = replace(QUICK, connections=1, stop_after_failures=3)
+    assert await campaign.run(server, one) is None
+    assert campaign.states() == {"accepted": 14, "failed": 6}
+    failed = {address for address, state in campaign.settled if state == "failed"}
+    assert failed == refused
+    assert campaign.state_of("p4@example.com")["attempts"] == 1
+
+
+async def test_unknown_mailboxes_in_a_row_do_not_stop_the_run(
+    serve: StartServer, enrol: Enrol
+) -> None:
+    unknown = b"550 5.1.1 no such user\r\n"
+    server, campaign = await serve(), enrol(40)
+    server.server.behaviour.answer = lambda verb, argument: (
+        unknown if verb == "RCPT" and "<p0@" not in argument else None
+    )
+    assert await campaign.run(server, replace(QUICK, stop_after_failures=3)) is None
+    assert campaign.states() == {"accepted": 1, "failed": 39}
+
+
+async def test_the_deferred_are_tried_again_in_the_same_run(
+    serve: StartServer, enrol: Enrol
+) -> None:
+    """A greylisting server: a third is refused at first; the others do not wait for them."""
+    seen: dict[str, int] = {}
+
+    def answer(verb: str, argument: str) -> bytes | None:
+        if verb != "RCPT":
+            return None
+        number = int(argument[5 : argument.index("@")])
+        seen[argument] = seen.get(argument, 0) + 1
+        return b"450 4.2.0 greylisted\r\n" if number % 3 == 1 and seen[argument] < 3 else None
+
+    server, campaign = await serve(answer=answer), enrol(60)
+    assert await campaign.run(server, replace(QUICK, first_retry=0.1)) is None
+    assert campaign.states() == {"accepted": 60}
+    assert sorted(server.paths) == sorted(everyone(60))
+    assert [int(path[1:].partition("@")[0]) % 3 for path in server.paths[:40]].count(1) == 0
+    assert campaign.state_of("p1@example.com")["attempts"] == 3
+
+
+async def test_a_stop_is_heard_while_only_retries_are_waited_for(
+    serve: StartServer, enrol: Enrol
+) -> None:
+    server, campaign = await serve(), enrol(3)
+    server.server.behaviour.answer = lambda verb, argument: (
+        b"450 4.2.0 greylisted\r\n" if verb == "RCPT" and "<p1@" in argument else None
+    )
+    running = asyncio.create_task(campaign.run(server))
+    while len(campaign.settled) < 3:
+        await asyncio.sleep(0.01)
+    assert campaign.delivery is not None
+    campaign.delivery.stop(Stop(ExitStatus.INTERRUPTED, "told to"))
+    assert await asyncio.wait_for(running, 5) == Stop(ExitStatus.INTERRUPTED, "told to")
+    assert campaign.states() == {"accepted": 2, "deferred": 1}
+
+
+async def test_sessions_do_not_wait_for_a_retry_that_is_far(
+    serve: StartServer, enrol: Enrol
+) -> None:
+    """They say goodbye; the retry opens a new one."""
+    server, campaign = await serve(), enrol(3)
+    server.server.behaviour.answer = lambda verb, argument: (
+        b"450 4.2.0 greylisted\r\n" if verb == "RCPT" and "<p1@" in argument else None
+    )
+    running = asyncio.create_task(campaign.run(server, replace(QUICK, first_retry=60)))
+    while not (len(campaign.settled) == 3 and not server.server.connections):
+        await asyncio.sleep(0.01)
+    assert not running.done()
+    assert campaign.delivery is not None
+    campaign.delivery.stop(Stop(ExitStatus.INTERRUPTED, "told to"))
+    await asyncio.wait_for(running, 5)
 
 
 async def test_a_message_that_breaks_its_session_does_not_hold_up_the_others(
@@ -448,6 +572,7 @@ async def test_a_ledger_that_fails_stops_the_run_before_the_next_dot(
         SubmissionServer(server.submission),
         Letter(),
         Pace([]),
+        DomainPaces({}),
         QUICK,
         lambda recipient, state, outcome: None,
     )
@@ -502,14 +627,14 @@ async def test_waiting_for_the_start_hears_the_stop(serve: StartServer, enrol: E
     assert server.server.accepted == 0
 
 
-@pytest.mark.parametrize(("give_up", "state"), [(299, "expired"), (301, "deferred")])
+@pytest.mark.parametrize(("give_up", "state"), [(299, "expired"), (361, "deferred")])
 async def test_who_would_be_tried_again_too_late_is_expired(
     serve: StartServer, enrol: Enrol, give_up: float, state: str
 ) -> None:
     later = b"450 4.2.1 later\r\n"
     server = await serve(answer=lambda verb, argument: later if verb == "RCPT" else None)
     campaign = enrol(1)
-    await campaign.run(server, replace(QUICK, first_retry=300, give_up=give_up))
+    await campaign.run(server, replace(QUICK, wait=60, first_retry=300, give_up=give_up))
     assert campaign.states() == {state: 1}
     assert campaign.settled == [("p0@example.com", state)]
     assert campaign.state_of("p0@example.com")["reply"] == "450 4.2.1 later"
@@ -560,9 +685,10 @@ async def test_a_grant_that_waited_long_for_its_connection_is_renewed(
     """Else it would leave on top of a later window's. Not where that would cost an hour."""
     campaign = enrol(2)
     ledger = CampaignLedger(campaign.ledger, campaign.record, "a")
-    desk = Desk(ledger, Pace([rate]), QUICK, Halt())
+    paces = DomainPaces({})
+    desk = Desk(Queues(ledger, paces), Pace([rate]), paces, QUICK, Halt())
     granted = await desk.next()
-    assert granted is not None
+    assert isinstance(granted, Granted)
     old = replace(granted, at=granted.at - age_seconds)
     started = time.time()
     fresh = await desk.fresh(old)
@@ -587,3 +713,100 @@ async def test_a_slow_campaign_uses_one_connection(serve: StartServer, enrol: En
     server, campaign = await serve(), enrol(20)
     await campaign.run(server, rates=[Rate(20, 1)])
     assert server.server.accepted == 1
+
+
+# -- rates of domains ----------------------------------------------------------------------------
+
+
+async def test_a_domain_with_a_rate_holds_up_nobody_else(serve: StartServer, enrol: Enrol) -> None:
+    """A list sorted by domain, the slow one first: the others are done before its third."""
+    server, campaign = await serve(), enrol(90, lambda n: f"p{n}@d{n // 30}.example")
+    started = time.monotonic()
+    assert (
+        await campaign.run(
+            server, domain_rates={"d0.example": [Rate(40, 1)], "d2.example": [Rate(10_000, 1)]}
+        )
+        is None
+    )
+    assert campaign.states() == {"accepted": 90}
+    slow = [at for path, at in zip(server.paths, server.arrivals, strict=True) if "d0." in path]
+    others = [at for path, at in zip(server.paths, server.arrivals, strict=True) if "d1." in path]
+    assert len(slow) == len(set(server.paths) - {p for p in server.paths if "d0." not in p}) == 30
+    assert max(others) < slow[10]
+    assert most_in_a_window(slow, 1 - JITTER_SECONDS) <= 40
+    assert time.monotonic() - started >= 29 / 40 * 0.9
+    in_order = [path for path in server.paths if "d0." in path]
+    assert in_order == sorted(in_order, key=lambda path: int(path[1:].partition("@")[0]))
+
+
+async def test_every_other_domain_has_the_rate_of_the_star(
+    serve: StartServer, enrol: Enrol
+) -> None:
+    """Each for itself; one named beside it can be unlimited."""
+    server, campaign = await serve(), enrol(60, lambda n: f"p{n}@d{n % 3}.example")
+    await campaign.run(server, domain_rates={"*": [Rate(20, 1)], "d1.example": []})
+    last = dict(zip(server.paths, server.arrivals, strict=True))
+    of = [[at for path, at in last.items() if f"@d{d}." in path] for d in range(3)]
+    assert campaign.states() == {"accepted": 60}
+    assert max(of[1]) < of[0][5]
+    assert of[0][-1] - of[0][0] == pytest.approx(0.92, rel=0.1, abs=JITTER_SECONDS)
+    assert of[2][-1] - of[2][0] == pytest.approx(0.92, rel=0.1, abs=JITTER_SECONDS)
+
+
+async def test_a_domain_rate_holds_over_a_stop_and_a_new_run(
+    serve: StartServer, enrol: Enrol
+) -> None:
+    server, campaign = await serve(), enrol(40)
+    rates = {"example.com": [Rate(25, 1)]}
+    for _ in range(2):
+        await campaign.run(server, replace(QUICK, messages=20), domain_rates=rates)
+    assert len(server.arrivals) == 40
+    assert most_in_a_window(server.arrivals, 1 - JITTER_SECONDS) <= 25
+
+
+async def test_a_domain_that_must_wait_too_long_ends_the_run_and_says_when(
+    serve: StartServer, enrol: Enrol
+) -> None:
+    """Everyone else has it by then."""
+    server, campaign = await serve(), enrol(30, lambda n: f"p{n}@d{n // 20}.example")
+    stop = await campaign.run(server, domain_rates={"d0.example": [Rate(5, 86400)]})
+    assert stop is not None and stop.status is ExitStatus.CONTINUE
+    assert stop.reason.startswith("the rate of d0.example allows the next message on 20")
+    assert stop.resume_at == pytest.approx(time.time() + 86400, abs=60)
+    assert campaign.states() == {"accepted": 15, "pending": 15}
+
+
+async def test_connections_that_break_lose_nobody_of_a_domain_apart(
+    serve: StartServer, enrol: Enrol
+) -> None:
+    numbers = itertools.count(1)
+
+    def answer(verb: str, argument: str) -> None:
+        if verb == "RCPT" and next(numbers) % 7 == 0:
+            raise Hangup
+
+    server, campaign = await serve(answer=answer), enrol(90, lambda n: f"p{n}@d{n // 30}.example")
+    assert await campaign.run(server, domain_rates={"*": [Rate(200, 1)]}) is None
+    assert campaign.states() == {"accepted": 90}
+    assert len(server.paths) == len(set(server.paths)) == 90
+
+
+async def test_the_deferred_of_a_domain_apart_are_tried_again_at_its_rate(
+    serve: StartServer, enrol: Enrol
+) -> None:
+    seen: dict[str, int] = {}
+
+    def answer(verb: str, argument: str) -> bytes | None:
+        if verb == "RCPT":
+            seen[argument] = seen.get(argument, 0) + 1
+            return b"450 4.2.0 greylisted\r\n" if seen[argument] < 2 else None
+        return None
+
+    server, campaign = await serve(answer=answer), enrol(41, lambda n: f"p{n}@d{n // 40}.example")
+    rates = {"d0.example": [Rate(100, 1)]}
+    assert (
+        await campaign.run(server, replace(QUICK, first_retry=0.05), (), domain_rates=rates) is None
+    )
+    assert campaign.states() == {"accepted": 41}
+    assert len(server.paths) == len(set(server.paths)) == 41
+    assert server.arrivals[-1] - server.arrivals[0] >= 0.3

@@ -5,7 +5,8 @@ import sqlite3
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ from bulkmail.ledger import (
     release,
     suppress,
 )
+from bulkmail.ledger.claims import Claims
 from bulkmail.model import Intent, Outcome, Phase, Reply, Row, Settlement, State
 
 OK = Outcome(Phase.DOT, Reply(250, "2.0.0", "2.0.0 ok"))
@@ -119,13 +121,13 @@ def test_who_was_deferred_cancelled_and_put_back_is_claimed_with_the_new_data(
     ledger: SqliteLedger, campaign: CampaignRecord
 ) -> None:
     ledger.enrol(campaign, people(1))
-    [recipient] = ledger.pending(campaign, 0, 10)
+    [recipient] = ledger.claims(campaign).take(10, 0.0)[0]
     ledger.record("a", [intent(recipient.id)])
     ledger.record("a", [Settlement(recipient.id, State.DEFERRED, LATER, due_at=9e9)])
     ledger.enrol(campaign, [row("other@example.com")])
     ledger.cancel_removed(campaign)
     ledger.enrol(campaign, [row("p0@example.com", name="New"), row("other@example.com")])
-    claimed = ledger.pending(campaign, 0, 10)
+    claimed = ledger.claims(campaign).take(10, 0.0)[0]
     assert [(r.address, dict(r.fields)) for r in claimed] == [
         ("p0@example.com", {"name": "New"}),
         ("other@example.com", {}),
@@ -156,7 +158,9 @@ def test_who_is_excluded_later_gets_no_more_and_who_has_it_keeps_it(
     assert states(ledger, campaign) == {"accepted": 1, "suppressed": 2}
     ledger.enrol(campaign, people(3))
     assert states(ledger, campaign) == {"accepted": 1, "pending": 2}
-    assert len(ledger.pending(campaign, 0, 10)) == 2, "also the one that was deferred is claimed"
+    assert len(ledger.claims(campaign).take(10, 0.0)[0]) == 2, (
+        "also the one that was deferred is claimed"
+    )
 
 
 def test_a_second_row_of_an_excluded_person_is_a_duplicate(
@@ -281,13 +285,13 @@ def test_an_enrolment_that_fails_leaves_nothing(path: Path, ledger: SqliteLedger
 
 def test_the_way_of_a_recipient(ledger: SqliteLedger, campaign: CampaignRecord) -> None:
     ledger.enrol(campaign, people(1))
-    [recipient] = ledger.pending(campaign, 0, 10)
+    [recipient] = ledger.claims(campaign).take(10, 0.0)[0]
     ledger.record("a", [intent(recipient.id, 1000.0)])
     assert states(ledger, campaign) == {"in_flight": 1}
-    assert ledger.pending(campaign, 0, 10) == []
+    assert ledger.claims(campaign).take(10, 0.0)[0] == []
     ledger.record("a", [Settlement(recipient.id, State.DEFERRED, LATER, due_at=1300.0)])
-    assert ledger.due(campaign, 1299.0, 0, 10) == []
-    [again] = ledger.due(campaign, 1300.0, 0, 10)
+    assert ledger.claims(campaign).take(10, 1299.0)[0] == []
+    [again] = ledger.claims(campaign).take(10, 1300.0)[0]
     assert (again.attempts, again.first_attempt_at) == (1, 1000.0)
     ledger.record("a", [intent(recipient.id, 1300.0)])
     ledger.record("a", [Settlement(recipient.id, State.ACCEPTED, OK)])
@@ -299,11 +303,11 @@ def test_a_released_recipient_is_pending_and_no_attempt_counts(
 ) -> None:
     """Nothing of its message was ever sent: the next try is the first, with its own date."""
     ledger.enrol(campaign, people(1))
-    [recipient] = ledger.pending(campaign, 0, 10)
+    [recipient] = ledger.claims(campaign).take(10, 0.0)[0]
     ledger.record("a", [intent(recipient.id)])
     lost = Outcome(Phase.MAIL, None, "lost")
     ledger.record("a", [Settlement(recipient.id, State.PENDING, lost)])
-    [again] = ledger.pending(campaign, 0, 10)
+    [again] = ledger.claims(campaign).take(10, 0.0)[0]
     assert (again.attempts, again.first_attempt_at) == (0, None)
 
 
@@ -341,9 +345,9 @@ def test_grants_are_remembered_by_account(ledger: SqliteLedger, campaign: Campai
     first, second, third = ledger.unsent(campaign)
     ledger.record("kim@a:465", [intent(first.id, 100.0), intent(second.id, 101.0)])
     ledger.record("kim@b:465", [intent(third.id, 102.0)])
-    assert ledger.grants("kim@a:465", now=200.0) == [(101.0, 2)]
-    assert ledger.grants("kim@a:465", now=86400 + 101.5) == []
-    assert ledger.grants("kim@b:465", now=200.0) == [(102.0, 1)]
+    assert ledger.grants("kim@a:465", now=200.0) == {"": [(101.0, 2)]}
+    assert ledger.grants("kim@a:465", now=86400 + 101.5) == {}
+    assert ledger.grants("kim@b:465", now=200.0) == {"": [(102.0, 1)]}
 
 
 def test_grants_of_one_second_are_one_row(ledger: SqliteLedger, campaign: CampaignRecord) -> None:
@@ -351,7 +355,7 @@ def test_grants_of_one_second_are_one_row(ledger: SqliteLedger, campaign: Campai
     ledger.enrol(campaign, people(3))
     for at, recipient in zip((100.1, 100.9, 101.0), ledger.unsent(campaign), strict=True):
         ledger.record("a", [intent(recipient.id, at)])
-    assert ledger.grants("a", now=200.0) == [(100.9, 2), (101.0, 1)]
+    assert ledger.grants("a", now=200.0) == {"": [(100.9, 2), (101.0, 1)]}
 
 
 def test_a_ledger_that_something_else_holds_is_told(
@@ -476,7 +480,7 @@ async def test_an_intent_is_on_disk_when_it_returns(
 ) -> None:
     ledger.enrol(campaign, people(1))
     changes = CampaignLedger(ledger, campaign, "a")
-    [recipient] = await changes.claim(10)
+    [recipient], _ = await changes.claim(10, 1.0)
     view = LedgerView(path)
     assert await changes.intend(intent(recipient.id))
     assert view.tally(campaign) == {State.IN_FLIGHT: 1}
@@ -499,7 +503,7 @@ async def test_changes_that_arrive_during_a_commit_share_the_next(
         record(account, group)
 
     monkeypatch.setattr(ledger, "record", slow_record)
-    recipients = await changes.claim(100)
+    recipients, _ = await changes.claim(100, 1.0)
     intents = [asyncio.ensure_future(changes.intend(intent(r.id))) for r in recipients[:1]]
     while changes._waiting or changes._task is None:
         await asyncio.sleep(0)
@@ -512,61 +516,195 @@ async def test_changes_that_arrive_during_a_commit_share_the_next(
     await changes.close()
 
 
-async def test_everyone_is_claimed_once(ledger: SqliteLedger, campaign: CampaignRecord) -> None:
+def every_claim(
+    claims: Claims, limit: int, now: float = 2.0, domain: str | None = None
+) -> list[int]:
+    """The ids of all that can be claimed, in their order."""
+    ids, is_last = [], False
+    while not is_last:
+        recipients, is_last = claims.take(limit, now, domain)
+        ids += [recipient.id for recipient in recipients]
+    return ids
+
+
+def ids_of(ledger: SqliteLedger, campaign: CampaignRecord) -> list[int]:
+    return [recipient.id for recipient in ledger.unsent(campaign)]
+
+
+def defer(ledger: SqliteLedger, ids: Sequence[int], due_at: Callable[[int], float]) -> None:
+    ledger.record("a", [intent(id_) for id_ in ids])
+    ledger.record("a", [Settlement(id_, State.DEFERRED, LATER, due_at=due_at(id_)) for id_ in ids])
+
+
+@pytest.mark.parametrize("limit", [1, 10, 1000])
+def test_everyone_is_claimed_once(
+    ledger: SqliteLedger, campaign: CampaignRecord, limit: int
+) -> None:
     ledger.enrol(campaign, people(25))
-    changes = CampaignLedger(ledger, campaign, "a")
-    claimed = []
-    while portion := await changes.claim(10):
-        claimed += portion
-    assert [recipient.address for recipient in claimed] == [f"p{n}@example.com" for n in range(25)]
-    await changes.close()
+    assert every_claim(ledger.claims(campaign), limit) == ids_of(ledger, campaign)
 
 
-async def test_all_who_are_due_are_claimed_before_the_pending(
+@pytest.mark.parametrize("due_at", [lambda id_: 1.0, lambda id_: 1 + id_ % 7 / 10])
+def test_retries_that_are_due_are_claimed_among_the_others(
+    ledger: SqliteLedger, campaign: CampaignRecord, due_at: Callable[[int], float]
+) -> None:
+    """Half of each claim: neither waits for all of the other. Also where all are due together."""
+    ledger.enrol(campaign, people(60))
+    ids = ids_of(ledger, campaign)
+    defer(ledger, ids[10:30], due_at)
+    claimed = every_claim(ledger.claims(campaign), 10)
+    assert sorted(claimed) == ids
+    assert [id_ in ids[10:30] for id_ in claimed[:40]] == ([True] * 5 + [False] * 5) * 4
+    retries = [id_ for id_ in claimed if id_ in ids[10:30]]
+    assert retries == sorted(retries, key=lambda id_: (due_at(id_), id_))
+
+
+def test_who_is_not_due_is_not_claimed_and_told_when(
     ledger: SqliteLedger, campaign: CampaignRecord
 ) -> None:
-    ledger.enrol(campaign, people(40))
-    later = [recipient.id for recipient in ledger.unsent(campaign)][10:35]
-    ledger.record("a", [intent(id_) for id_ in later])
-    ledger.record("a", [Settlement(id_, State.DEFERRED, LATER, due_at=1.0) for id_ in later])
-    changes = CampaignLedger(ledger, campaign, "a")
-    claimed = []
-    while portion := await changes.claim(10):
-        claimed += [recipient.id for recipient in portion]
-    assert claimed[:25] == later
-    assert sorted(claimed) == sorted(recipient.id for recipient in ledger.unsent(campaign))
-    await changes.close()
+    ledger.enrol(campaign, people(3))
+    first, second, third = ids_of(ledger, campaign)
+    defer(ledger, [first, second], {first: 20.0, second: 10.0}.__getitem__)
+    claims = ledger.claims(campaign)
+    assert every_claim(claims, 10, now=9.0) == [third]
+    assert claims.next_due_at() == 10.0
+    assert every_claim(claims, 10, now=10.0) == [second]
+    assert claims.next_due_at() == 20.0
+    assert every_claim(claims, 10, now=30.0) == [first]
+    assert claims.next_due_at() is None
 
 
-async def test_one_that_was_due_and_released_is_not_claimed_again(
+def test_one_that_was_due_and_released_is_due_again_and_not_claimed_again(
     ledger: SqliteLedger, campaign: CampaignRecord
 ) -> None:
+    """Not in this run, which has it in memory; in the next one."""
     ledger.enrol(campaign, people(2))
-    first, second = ledger.unsent(campaign)
-    ledger.record("a", [intent(first.id)])
-    ledger.record("a", [Settlement(first.id, State.DEFERRED, LATER, due_at=1.0)])
+    first, second = ids_of(ledger, campaign)
+    defer(ledger, [first], lambda id_: 1.0)
+    claims = ledger.claims(campaign)
+    assert [r.id for r in claims.take(1, 2.0)[0]] == [first]
+    ledger.record("a", [intent(first)])
+    ledger.record("a", [Settlement(first, State.PENDING, Outcome(Phase.MAIL, None, "lost"))])
+    assert ledger.tally(campaign) == {State.DEFERRED: 1, State.PENDING: 1}
+    assert every_claim(claims, 10) == [second]
+    assert every_claim(ledger.claims(campaign), 10) == [first, second]
+
+
+async def test_who_is_deferred_but_not_committed_is_not_passed_over(
+    ledger: SqliteLedger, campaign: CampaignRecord
+) -> None:
+    """A claim finds nobody who is due after one that it cannot find yet."""
+    ledger.enrol(campaign, people(3))
+    first, second, _ = ids_of(ledger, campaign)
+    defer(ledger, [second], lambda id_: 5.0)
     changes = CampaignLedger(ledger, campaign, "a")
-    assert [r.id for r in await changes.claim(10)] == [first.id]
-    await changes.intend(intent(first.id))
-    lost = Outcome(Phase.MAIL, None, "lost")
-    changes.settle(Settlement(first.id, State.PENDING, lost))
-    assert [r.id for r in await changes.claim(10)] == [second.id]
-    assert await changes.claim(10) == []
+    await changes.intend(intent(first))
+    changes.settle(Settlement(first, State.DEFERRED, LATER, due_at=4.0))
+    claimed = [r.id for r in (await changes.claim(10, 6.0))[0]]
+    claimed += [r.id for r in (await changes.claim(10, 6.0))[0]]
+    assert claimed == [ids_of(ledger, campaign)[2], first, second]
     await changes.close()
+
+
+def test_a_domain_apart_is_claimed_by_itself(
+    ledger: SqliteLedger, campaign: CampaignRecord
+) -> None:
+    """From where the others were; each person once, in their order, retries too."""
+    rows = [Row(f"p{n}@{'a' if n % 3 else 'b'}.example", {}, f"m.csv:{n}") for n in range(90)]
+    ledger.enrol(campaign, rows)
+    everyone = {r.id: r.domain for r in ledger.unsent(campaign)}
+    ids = list(everyone)
+    defer(ledger, ids[60:80], lambda id_: 1.0)
+    claims = ledger.claims(campaign)
+    before = [r.id for r in claims.take(20, 2.0)[0]]
+    claims.set_apart("a.example")
+    others, apart = every_claim(claims, 7), every_claim(claims, 7, domain="a.example")
+    assert sorted(before + others + apart) == ids
+    assert {everyone[id_] for id_ in others} == {"b.example"}
+    assert {everyone[id_] for id_ in apart} == {"a.example"}
+
+
+def test_a_claim_looks_at_a_bounded_part_of_what_must_wait(
+    ledger: SqliteLedger, campaign: CampaignRecord
+) -> None:
+    """A list sorted by domain: thousands that are apart stand before the first of the others."""
+    domains = ["a.example"] * 3000 + ["b.example"] * 3
+    ledger.enrol(campaign, (Row(f"p{n}@{d}", {}, "m") for n, d in enumerate(domains)))
+    claims = ledger.claims(campaign)
+    claims.set_apart("a.example")
+    portions = [claims.take(100, 2.0) for _ in range(4)]
+    assert [(len(found), is_last) for found, is_last in portions] == [
+        (0, False), (0, False), (0, False), (3, True)]  # fmt: skip
+
+
+def test_claims_read_no_row_that_is_not_meant(
+    ledger: SqliteLedger, campaign: CampaignRecord
+) -> None:
+    """Both are searches of an index that holds all they ask for."""
+    ledger.enrol(campaign, people(1))
+    plans: list[str] = []
+
+    def explain(statement: str) -> None:
+        if "FROM recipient INDEXED BY" in statement:
+            ledger._db.set_trace_callback(None)
+            plans.extend(r[3] for r in ledger._db.execute(f"EXPLAIN QUERY PLAN {statement}"))
+            ledger._db.set_trace_callback(explain)
+
+    claims = ledger.claims(campaign)
+    ledger._db.set_trace_callback(explain)
+    claims.take(10, 2.0)
+    claims.set_apart("example.com")
+    claims.take(10, 2.0, "example.com")
+    ledger._db.set_trace_callback(None)
+    assert len(plans) == 6
+    assert all(plan.startswith("SEARCH recipient USING COVERING INDEX") for plan in plans), plans
+
+
+def test_grants_of_a_domain_are_remembered_beside_all(
+    ledger: SqliteLedger, campaign: CampaignRecord
+) -> None:
+    ledger.enrol(campaign, people(3))
+    first, second, third = ids_of(ledger, campaign)
+    rated = [Intent(id_, at, at, "<m@x>", "a.example") for id_, at in ((first, 1.0), (second, 5.0))]
+    ledger.record("a", rated)
+    ledger.record("a", [intent(third, 9.0)])
+    assert ledger.grants("a", now=10.0) == {
+        "": [(5.0, 2), (9.0, 1)], "a.example": [(5.0, 2)]}  # fmt: skip
+
+
+def test_one_that_was_released_can_be_decided_later(
+    ledger: SqliteLedger, campaign: CampaignRecord
+) -> None:
+    """Its attempt counts then; who is accepted meanwhile cannot be."""
+    ledger.enrol(campaign, people(2))
+    first, second = ids_of(ledger, campaign)
+    refused = Outcome(Phase.DOT, Reply(554, "5.7.1", "5.7.1 spam"))
+    ledger.record("a", [intent(first, 100.0), intent(second)])
+    ledger.record("a", [Settlement(first, State.PENDING, refused),
+                        Settlement(second, State.ACCEPTED, OK)])  # fmt: skip
+    ledger.record("a", [Settlement(first, State.FAILED, refused, of_released=True)])
+    [row] = ledger._db.execute(
+        "SELECT state, attempts, first_attempt_at, reason FROM recipient WHERE id = ?", (first,)
+    )
+    assert row == ("failed", 1, 100.0, "554 5.7.1 spam")
+    with pytest.raises(LedgerError):
+        ledger.record("a", [Settlement(second, State.FAILED, refused, of_released=True)])
 
 
 async def test_after_a_failed_commit_nothing_is_intended(
     path: Path, ledger: SqliteLedger, campaign: CampaignRecord
 ) -> None:
     """A disk that takes no more: a real one, made by SQLite's own limit on the number of pages."""
-    ledger.enrol(campaign, people(200))
+    ledger.enrol(campaign, people(600))
     changes = CampaignLedger(ledger, campaign, "a")
     failures = []
     changes.on_failure = lambda: failures.append(str(changes.failure))
-    recipients = await changes.claim(200)
+    recipients, _ = await changes.claim(600, 1.0)
     pages = ledger._db.execute("PRAGMA page_count").fetchone()[0]
     ledger._db.execute(f"PRAGMA max_page_count = {pages + 2}")
-    granted = [await changes.intend(intent(r.id)) for r in recipients]
+    granted = [
+        await changes.intend(replace(intent(r.id), message_id="<x@x>" * 100)) for r in recipients
+    ]
     assert granted[0] and not granted[-1]
     assert "disk is full" in failures[0] and len(failures) == 1
     assert granted == sorted(granted, reverse=True), "once refused, always refused"

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bulkmail.model import Rate
-from bulkmail.pace import Pace
+from bulkmail.pace import DomainPaces, Pace
 
 ROUNDING = 1e-6
 
@@ -101,3 +101,51 @@ def test_memory_is_bounded_for_any_limit() -> None:
         pace.grant(index * 0.4)
     [window] = pace._windows
     assert len(window._grants) <= 1002
+
+
+# -- domains -------------------------------------------------------------------------------------
+
+
+def test_each_domain_has_its_own_pace() -> None:
+    paces = DomainPaces({"a.example": [Rate(1, 10)], "*": [Rate(1, 3600)], "b.example": []})
+    for domain in ("a.example", "b.example", "c.example"):
+        assert paces.earliest(domain, 5.0) == 5.0
+        paces.grant(domain, 5.0)
+    assert [paces.earliest(d, 6.0) for d in ("a.example", "b.example", "c.example", "d.example")] == [
+        15.0, 6.0, 3605.0, 6.0]  # fmt: skip
+    assert [paces.has_rates(d) for d in ("a.example", "b.example", "c.example")] == [
+        True, False, True]  # fmt: skip
+
+
+def test_a_domain_remembers_what_was_granted_before() -> None:
+    paces = DomainPaces({"a.example": [Rate(2, 3600)]})
+    paces.recall("a.example", [(-100.0, 2)])
+    paces.recall("b.example", [(-100.0, 2)])
+    assert paces.earliest("a.example", 0.0) == 3500.0
+    assert paces.earliest("b.example", 0.0) == 0.0
+
+
+def test_domains_that_wait_for_nothing_are_forgotten() -> None:
+    """A hundred thousand domains with one message each take the memory of some thousand."""
+    paces = DomainPaces({"*": [Rate(60, 60)]})
+    for number in range(100_000):
+        paces.grant(f"d{number}.example", number / 20)
+    assert len(paces._paces) <= 2 * (1000 + 63 * 20)
+    paces.grant("d99999.example", 5000.0)
+    assert paces.earliest("d99999.example", 5000.0) > 5000.0
+
+
+@given(RATES, GAPS)
+def test_a_spent_pace_is_as_good_as_a_new_one(rates: list[Rate], gaps: list[float]) -> None:
+    pace, at = Pace(rates), 0.0
+    for gap in gaps:
+        at = pace.earliest(at + gap)
+        pace.grant(at)
+    while not pace.is_spent(at):
+        at += 7.0
+    new = Pace(rates)
+    for _ in range(5):
+        assert pace.earliest(at) == new.earliest(at)
+        at = pace.earliest(at)
+        pace.grant(at)
+        new.grant(at)

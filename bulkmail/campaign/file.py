@@ -27,6 +27,7 @@ from bulkmail.campaign.values import (
     Rates,
     Text,
     address_pattern,
+    domain_rates,
     header_names,
     host_name,
     image_names,
@@ -261,10 +262,16 @@ class CampaignFile(_Part):
     )
     smtp: Smtp
     rate: Rates = (Rate(1, 1),)
+    rate_per_domain: Annotated[dict[str, Rates], AfterValidator(domain_rates)] = Field(
+        default_factory=dict, description='By domain of the recipient; "*" is each other one.'
+    )
     retry: Retry = Retry()
     in_doubt: Literal["hold", "resend"] = Field(
         default="hold", description="What to do with those who may or may not have it."
     )
+    stop_after_failures: Annotated[
+        int, Field(ge=1, description="Equal refusals of a message in a row that stop the run.")
+    ] = 10
     start_at: Moment | None = None
     ledger: Annotated[Line, AfterValidator(ledger_name)] | None = None
 

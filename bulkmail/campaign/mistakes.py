@@ -20,7 +20,7 @@ from bulkmail.campaign.file import (
 from bulkmail.campaign.nodes import Document, Path, Places
 from bulkmail.errors import CampaignError, Problem
 
-LATER = frozenset({"rate_per_domain", "stop_after_failures", "dkim", "bounces", "relays"})
+LATER = frozenset({"dkim", "bounces", "relays"})
 """Keys that are planned: said so, rather than called unknown."""
 
 MAX_INLINE_PEOPLE = 1000
@@ -52,6 +52,7 @@ _WRITTEN = {
     ("attachments",): "[files/plan.pdf]",
     ("images",): "{logo: files/logo.png}",
     ("smtp",): "{host: smtp.example.org, port: 465}",
+    ("rate_per_domain",): '{gmail.com: 20/min, "*": 60/min}',
     ("retry",): "{first: 5m, longest: 4h, give_up: 2d}",
 }
 """How the value of a key is written, for one that is of another kind."""

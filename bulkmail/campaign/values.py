@@ -14,9 +14,10 @@ from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, BeforeValidator, PlainSerializer, WithJsonSchema
 
-from bulkmail.address import PATTERNS, address_check, wire_address
+from bulkmail.address import PATTERNS, address_check, domain_of, wire_address
 from bulkmail.compose.message import Mailbox
 from bulkmail.model import Rate
+from bulkmail.pace import EVERY_OTHER
 
 OWN_NAMES = frozenset({"row", "email", "campaign"})
 """Names that templates know by themselves; neither a variable nor a column may take them."""
@@ -36,6 +37,7 @@ MAX_LIST_ID = 255
 """RFC 2919 3."""
 _HOST = re.compile(r"[a-zA-Z0-9_-]+(\.[a-zA-Z0-9_-]+)*\.?|[0-9a-fA-F:.%]*:[0-9a-fA-F:.%a-z]*")
 """A name, or an IPv4 or IPv6 address."""
+_DOMAIN = re.compile(r"[a-z0-9-]+(\.[a-z0-9-]+)+")
 _CONTENT_ID = re.compile(r"[A-Za-z0-9._-]{1,60}")
 _LIST_ID = re.compile(r"(?:(?P<name>[^<>]*?)\s*<)?(?P<id>[a-zA-Z0-9_-]+(?:\.[a-zA-Z0-9_-]+)+)>?")
 """RFC 2919 3: an optional phrase, and an identifier like a domain name."""
@@ -221,6 +223,22 @@ def image_names(value: dict[str, str]) -> dict[str, str]:
         if not _CONTENT_ID.fullmatch(name):
             raise ValueError(f'"{name}" is no name for an image: letters, digits, dot, - and _')
     return value
+
+
+def domain_rates(value: dict[str, tuple[Rate, ...]]) -> dict[str, tuple[Rate, ...]]:
+    """By domain in A-labels and lower case, or `*`."""
+    rates: dict[str, tuple[Rate, ...]] = {}
+    for name, its_rates in value.items():
+        try:
+            domain = name if name == EVERY_OTHER else domain_of(f"x@{name}")
+        except ValueError:
+            domain = ""
+        if domain != EVERY_OTHER and ("@" in name or not _DOMAIN.fullmatch(domain)):
+            raise ValueError(f'"{name}" is no domain; write like gmail.com: 20/min or "*": 60/min')
+        if domain in rates:
+            raise ValueError(f'"{name}" stands here twice')
+        rates[domain] = its_rates
+    return rates
 
 
 def ledger_name(value: str) -> str:

@@ -19,7 +19,7 @@ from bulkmail.delivery import Delivery, Limits, Stop
 from bulkmail.errors import ExitStatus
 from bulkmail.ledger import CampaignLedger, SqliteLedger
 from bulkmail.model import Outcome, Recipient, State, Submission
-from bulkmail.pace import Pace
+from bulkmail.pace import DomainPaces, Pace
 from bulkmail.transport import SubmissionServer
 
 
@@ -38,13 +38,15 @@ async def deliver(
     """
     campaign = plan.campaign
     changes = CampaignLedger(ledger, plan.record, submission.account)
-    progress = RunProgress(min(plan.unsent, limit or plan.unsent))
+    progress = RunProgress(
+        min(plan.unsent, limit or plan.unsent), plan.tally.get(State.DEFERRED, 0)
+    )
 
     def settled(recipient: Recipient, state: State, outcome: Outcome) -> None:
         # Whoever read the output may have gone (`run --json | head`); the run goes on without.
         with suppress(OSError):
             if state is not State.PENDING:
-                progress.settled(state)
+                progress.settled(state, was_deferred=recipient.due_at > 0)
                 if as_json:
                     click.echo(json.dumps(_event(recipient, state, outcome), ensure_ascii=False))
 
@@ -52,7 +54,7 @@ async def deliver(
         changes,
         SubmissionServer(submission),
         plan.composer,
-        _pace(campaign, ledger, submission),
+        *_paces(campaign, ledger, submission),
         _limits(campaign, limit, wait_seconds),
         settled,
         content_proven=plan.accepted > 0 and not plan.content_changed,
@@ -71,13 +73,19 @@ async def deliver(
             await changes.close()
 
 
-def _pace(campaign: Campaign, ledger: SqliteLedger, submission: Submission) -> Pace:
+def _paces(
+    campaign: Campaign, ledger: SqliteLedger, submission: Submission
+) -> tuple[Pace, DomainPaces]:
     """The rates, which remember what this account sent in earlier runs."""
-    pace = Pace(campaign.file.rate)
+    pace, domain_paces = Pace(campaign.file.rate), DomainPaces(campaign.file.rate_per_domain)
     now, loop_now = time.time(), asyncio.get_running_loop().time()
-    remembered = ledger.grants(submission.account, now)
-    pace.recall((loop_now - max(0.0, now - at), number) for at, number in remembered)
-    return pace
+    for domain, remembered in ledger.grants(submission.account, now).items():
+        grants = [(loop_now - max(0.0, now - at), number) for at, number in remembered]
+        if domain:
+            domain_paces.recall(domain, grants)
+        else:
+            pace.recall(grants)
+    return pace, domain_paces
 
 
 def _limits(campaign: Campaign, limit: int | None, wait_seconds: float) -> Limits:
@@ -91,6 +99,7 @@ def _limits(campaign: Campaign, limit: int | None, wait_seconds: float) -> Limit
         first_retry=file.retry.first.total_seconds(),
         longest_retry=file.retry.longest.total_seconds(),
         give_up=file.retry.give_up.total_seconds(),
+        stop_after_failures=file.stop_after_failures,
     )
 
 

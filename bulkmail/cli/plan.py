@@ -21,6 +21,7 @@ from bulkmail.compose.templates import RenderError
 from bulkmail.errors import CampaignError, Problem
 from bulkmail.ledger import CampaignRecord, Enrolment, SqliteLedger
 from bulkmail.model import Recipient, State
+from bulkmail.pace import rates_of
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,8 @@ class Plan:
     proof: Proof
     sent_before: tuple[str, int] | None
     resent: int
+    slowest_domain: tuple[str, int] | None
+    """The domain that will take longest by its own rates, and how many are sent to there."""
 
     @property
     def unsent(self) -> int:
@@ -96,7 +99,17 @@ def planned(
         content = campaign.digest()
         sent_before = ledger.sent_before(record, content)
         yield Plan(
-            campaign, record, found, remarks, tally, composer, first, proof, sent_before, resent
+            campaign,
+            record,
+            found,
+            remarks,
+            tally,
+            composer,
+            first,
+            proof,
+            sent_before,
+            resent,
+            _slowest_domain(campaign, ledger, record),
         )
         if first is not None:
             ledger.set_content_digest(record, content)
@@ -123,6 +136,19 @@ def snapshot(campaign: Campaign, record: CampaignRecord) -> Composer:
         return Composer(campaign.design, campaign.load, record.seed, campaign.open_file)
     except RenderError as error:
         raise CampaignError([Problem(error.place, error.message)]) from None
+
+
+def _slowest_domain(
+    campaign: Campaign, ledger: SqliteLedger, record: CampaignRecord
+) -> tuple[str, int] | None:
+    rates = campaign.file.rate_per_domain
+    if not rates:
+        return None
+    return max(
+        ledger.unsent_by_domain(record),
+        key=lambda found: text.estimate(found[1], rates_of(found[0], rates)),
+        default=None,
+    )
 
 
 @contextmanager

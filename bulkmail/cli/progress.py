@@ -15,10 +15,10 @@ SECONDS_BETWEEN_LINES = 10.0
 
 
 class RunProgress:
-    """Counts what is settled, of `total`."""
+    """Counts what is settled, of `total`, of whom so many are `deferred` from before."""
 
-    def __init__(self, total: int) -> None:
-        self.counts: dict[State, int] = {}
+    def __init__(self, total: int, deferred: int = 0) -> None:
+        self.counts: dict[State, int] = {State.DEFERRED: deferred}
         self._total = total
         self._started = time.monotonic()
         self._last_line = self._started
@@ -49,16 +49,17 @@ class RunProgress:
         if self._bar is not None:
             self._bar.stop()
 
-    def settled(self, state: State) -> None:
+    def settled(self, state: State, *, was_deferred: bool) -> None:
         """One more recipient has come to `state`."""
+        if was_deferred:
+            self.counts[State.DEFERRED] -= 1
         self.counts[state] = self.counts.get(state, 0) + 1
+        done = sum(self.counts.values()) - self.counts[State.DEFERRED]
         if self._bar is not None:
-            self._bar.update(self._task, advance=1, told=text.states(self.counts))
+            self._bar.update(self._task, completed=done, told=text.states(self.counts))
         elif time.monotonic() - self._last_line >= SECONDS_BETWEEN_LINES:
             self._last_line = time.monotonic()
-            self.say(
-                f"{sum(self.counts.values()):,} of {self._total:,}: {text.states(self.counts)}"
-            )
+            self.say(f"{done:,} of {self._total:,}: {text.states(self.counts)}")
 
     def say(self, line: str) -> None:
         """A line beside the display."""

@@ -4,7 +4,7 @@ Each raises CampaignError for a no, or where nobody is there to answer and no fl
 """
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 
 import click
@@ -14,7 +14,8 @@ from bulkmail.cli.plan import Plan
 from bulkmail.compose.message import PersonalFile
 from bulkmail.compose.skeleton import Attachment
 from bulkmail.errors import CampaignError, Problem
-from bulkmail.model import State, Submission
+from bulkmail.model import Rate, State, Submission
+from bulkmail.pace import rates_of
 
 
 def ask(
@@ -98,9 +99,24 @@ def facts(plan: Plan, submission: Submission, number: int) -> Iterator[tuple[str
     yield "attachments", ", ".join(map(_attachment, design.attachments)) or "none"
     if (start_at := plan.campaign.file.start_at) is not None:
         yield "start", text.start(start_at)
-    rates = plan.campaign.file.rate
-    at_least = text.about(text.estimate(number, rates))
-    yield "rate", f"{', '.join(map(str, rates))}: {at_least}" if rates else "unlimited"
+    yield from _rates(plan, number)
+
+
+def _rates(plan: Plan, number: int) -> Iterator[tuple[str, str]]:
+    """The rates, and how long they take; of those by domain the one that takes longest."""
+    rates: Sequence[Rate] = plan.campaign.file.rate
+    seconds = text.estimate(number, rates)
+    yield "rate", _rate(rates, seconds) if rates else "unlimited"
+    if plan.slowest_domain is not None:
+        domain, people = plan.slowest_domain
+        rates = rates_of(domain, plan.campaign.file.rate_per_domain)
+        at_least = text.estimate(min(people, number), rates)
+        if at_least > seconds:
+            yield "", f"{domain} {_rate(rates, at_least)} for {text.people(people)} there"
+
+
+def _rate(rates: Sequence[Rate], seconds: float) -> str:
+    return f"{', '.join(map(str, rates))}: {text.about(seconds)}"
 
 
 def _confirm(question: str, flag: str) -> None:

@@ -140,9 +140,8 @@ def _send(campaign: Campaign, flags: Flags, sandbox: Sandbox | None) -> ExitStat
         )
         stop = asyncio.run(delivery)
     tally = ledger.tally(plan.record)
-    next_due_at = ledger.next_due_at(plan.record)
     ledger.close()
-    summary = Summary(plan, tally, time.monotonic() - started, stop, next_due_at, sandbox)
+    summary = Summary(plan, tally, time.monotonic() - started, stop, sandbox)
     if flags.as_json:
         click.echo(json.dumps(summary.as_json(), ensure_ascii=False))
     else:

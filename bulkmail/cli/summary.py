@@ -28,7 +28,6 @@ class Summary:
     tally: dict[State, int]
     seconds: float
     stop: Stop | None
-    next_due_at: float | None
     sandbox: Sandbox | None
 
     @property
@@ -105,12 +104,6 @@ class Summary:
         """What to type now."""
         file = self.plan.campaign.path
         flag = " --sandbox" if self.sandbox is not None else ""
-        if (
-            self.status is ExitStatus.CONTINUE
-            and self.stop is None
-            and self.next_due_at is not None
-        ):
-            yield f"refused for now; the next may be tried again at {text.moment(self.next_due_at)}"
         if any(self.tally.get(state) for state in UNFINISHED):
             yield f"go on:          bulkmail run {file}{flag}"
         looks = [state for state in TO_LOOK_AT if self.tally.get(state)]

@@ -1,29 +1,30 @@
-"""Who is next, and when: claims from the ledger in portions, grants from the rates."""
+"""When who is next may go: grants of the rates, and the limits of the run."""
 
 import asyncio
 import time
-from collections import deque
 from dataclasses import dataclass
 from datetime import datetime
 
-from bulkmail.delivery.seams import Ledger, Limits, Stop
+from bulkmail.delivery.queues import Later, Queues
+from bulkmail.delivery.seams import Limits, Stop
 from bulkmail.errors import ExitStatus
 from bulkmail.model import Recipient
-from bulkmail.pace import SPACED_UP_TO_SECONDS, Pace
+from bulkmail.pace import SPACED_UP_TO_SECONDS, DomainPaces, Pace
 
 FRESH_SECONDS = 0.5
 """How long a grant may wait for its session."""
 
-CLAIM = 500
-"""Recipients read from the ledger at once."""
-
 
 @dataclass(frozen=True, slots=True)
 class Granted:
-    """A recipient whose message the rates let go at `at`, seconds since the epoch."""
+    """A recipient whose message the rates let go at `at`, seconds since the epoch.
+
+    `rated_domain` is the recipient's, if that has rates of its own.
+    """
 
     recipient: Recipient
     at: float
+    rated_domain: str
 
 
 class Halt:
@@ -55,37 +56,55 @@ class Halt:
 
 
 class Desk:
-    """Hands out each recipient once, unless released. `pace` counts in the loop's time."""
+    """Hands out each recipient once, unless released. Paces count in the loop's time."""
 
-    def __init__(self, ledger: Ledger, pace: Pace, limits: Limits, halt: Halt) -> None:
+    def __init__(
+        self, queues: Queues, pace: Pace, domain_paces: DomainPaces, limits: Limits, halt: Halt
+    ) -> None:
         self.ahead = False
         """Whether the last one handed out did not have to wait: more sessions would be used."""
         self.closed: Stop | None = None
         """Why no one else is handed out in this run, though some are left."""
-        self._ledger = ledger
+        self.is_empty = False
+        """Nobody is left, but who is under way."""
+        self._queues = queues
         self._pace = pace
+        self._domain_paces = domain_paces
         self._limits = limits
         self._halt = halt
-        self._claimed: deque[Recipient] = deque()
-        self._all_claimed = False
-        self._claiming = asyncio.Lock()
+        self._choosing = asyncio.Lock()
         self._handed_out = 0
+        self._waiting = 0
 
-    @property
-    def is_empty(self) -> bool:
-        return self._all_claimed and not self._claimed
-
-    async def next(self) -> Granted | None:
-        """The next recipient, as soon as it may go. None: nobody is left, or for this run."""
-        recipient = await self._claim()
-        if recipient is None:
-            return None
-        self._handed_out += 1
-        wait = self._grant()
-        if wait is None or await self._halt.within(wait):
+    async def next(self) -> Granted | Later | None:
+        """The next recipient, as soon as it may go, or when to ask again. None: nobody is left, or
+        for this run, or somebody else waits already.
+        """
+        async with self._choosing:
+            recipient = None if self._halt else await self._queues.take()
+            if not isinstance(recipient, Recipient):
+                return self._nobody(recipient)
+            if (at := self._grant(recipient)) is None:
+                self._queues.put_back(recipient)
+                return None
+            self._handed_out += 1
+        if await self._halt.within(at - _now()):
             self.release(recipient)
             return None
-        return Granted(recipient, time.time())
+        return self._granted(recipient)
+
+    async def until(self, later: Later) -> None:
+        """Waits until it is worth asking again."""
+        self._waiting += 1
+        tasks = [asyncio.ensure_future(event.wait()) for event in (later.news, self._halt)]
+        try:
+            await asyncio.wait(
+                tasks, timeout=later.at - _now(), return_when=asyncio.FIRST_COMPLETED
+            )
+        finally:
+            self._waiting -= 1
+            for task in tasks:
+                task.cancel()
 
     async def fresh(self, granted: Granted) -> Granted | None:
         """`granted`, or a new grant if that one lies back too far to be used now.
@@ -93,47 +112,64 @@ class Desk:
         Messages whose connection took long would else leave on top of a later window's. A grant
         that would take long itself is not worth that: seconds are nothing to an hour's rate.
         """
-        now = asyncio.get_running_loop().time()
-        wait = self._pace.earliest(now) - now
-        if time.time() - granted.at <= FRESH_SECONDS or wait > SPACED_UP_TO_SECONDS:
+        recipient, now = granted.recipient, _now()
+        at = max(self._pace.earliest(now), self._domain_paces.earliest(recipient.domain, now))
+        if time.time() - granted.at <= FRESH_SECONDS or at - now > SPACED_UP_TO_SECONDS:
             return granted
-        self._pace.grant(now + wait)
-        if await self._halt.within(wait):
-            self.release(granted.recipient)
+        self._count(recipient, at)
+        if await self._halt.within(at - now):
+            self.release(recipient)
             return None
-        return Granted(granted.recipient, time.time())
+        return self._granted(recipient)
 
     def release(self, recipient: Recipient, *, last: bool = False) -> None:
         """Takes back one that was handed out and not sent to, as the next or as the last."""
         self._handed_out -= 1
-        if last:
-            self._claimed.append(recipient)
-        else:
-            self._claimed.appendleft(recipient)
+        self.closed, self.is_empty = None, False
+        self._queues.put_back(recipient, last=last)
 
-    def _grant(self) -> float | None:
-        """Takes the next grant of the rates: seconds until then, or None if that is too far."""
-        now = asyncio.get_running_loop().time()
-        at = self._pace.earliest(now)
-        if at - now > self._limits.wait:
-            self.closed = come_back("the rate allows the next message", time.time() + at - now)
-            return None
-        self._pace.grant(at)
-        self.ahead = at <= now
-        return at - now
+    def deferred(self, recipient: Recipient, pause: float) -> float:
+        """When one that was handed out is due again, after `pause` seconds, since the epoch."""
+        due_at = self._queues.clock() + pause
+        self.closed, self.is_empty = None, False
+        self._queues.deferred(recipient, due_at)
+        return due_at
 
-    async def _claim(self) -> Recipient | None:
-        async with self._claiming:
-            if not self._claimed and not self._all_claimed and not self._halt:
-                self._claimed.extend(await self._ledger.claim(CLAIM))
-                self._all_claimed = not self._claimed
-        if self._halt or not self._claimed:
+    def _nobody(self, later: Later | None) -> Later | None:
+        self.is_empty = later is None and not self._halt
+        if later is None or self._waiting:
             return None
+        if (wait := later.at - _now()) > self._limits.wait:
+            self.closed = come_back(later.why, time.time() + wait)
+            return None
+        return later
+
+    def _grant(self, recipient: Recipient) -> float | None:
+        """Takes the next grant of the rates: when, in the loop's time; None if not in this run."""
         if self._handed_out == self._limits.messages:
             reason = f"limited to {self._limits.messages:,} in this run"
             self.closed = Stop(ExitStatus.CONTINUE, reason)
             return None
-        return self._claimed.popleft()
+        now = _now()
+        at = self._pace.earliest(now)
+        if at - now > self._limits.wait:
+            self.closed = come_back("the rate allows the next message", time.time() + at - now)
+            return None
+        self._count(recipient, at)
+        self.ahead = at <= now
+        return at
+
+    def _count(self, recipient: Recipient, at: float) -> None:
+        self._pace.grant(at)
+        self._domain_paces.grant(recipient.domain, at)
+
+    def _granted(self, recipient: Recipient) -> Granted:
+        has_rates = self._domain_paces.has_rates(recipient.domain)
+        return Granted(recipient, time.time(), recipient.domain if has_rates else "")
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
 
 
 def come_back(why: str, at: float) -> Stop:

@@ -5,10 +5,12 @@ import time
 from collections.abc import Callable
 
 from bulkmail.delivery.desk import Desk, Halt, come_back
+from bulkmail.delivery.queues import Queues
+from bulkmail.delivery.refusals import Refusals
 from bulkmail.delivery.seams import Composer, Ledger, Limits, Server, Stop
 from bulkmail.delivery.worker import Shared, Worker
 from bulkmail.model import Outcome, Recipient, State
-from bulkmail.pace import Pace
+from bulkmail.pace import DomainPaces, Pace
 
 LOOK_AT_CLOCK_SECONDS = 10.0
 
@@ -26,6 +28,7 @@ class Delivery:
         server: Server,
         composer: Composer,
         pace: Pace,
+        domain_paces: DomainPaces,
         limits: Limits,
         on_settled: Callable[[Recipient, State, Outcome], None],
         *,
@@ -33,7 +36,8 @@ class Delivery:
     ) -> None:
         self._limits = limits
         self._halt = Halt()
-        self._desk = Desk(ledger, pace, limits, self._halt)
+        queues = Queues(ledger, domain_paces)
+        self._desk = Desk(queues, pace, domain_paces, limits, self._halt)
         self._shared = Shared(
             ledger,
             server,
@@ -41,6 +45,7 @@ class Delivery:
             limits,
             self._halt,
             self._desk,
+            Refusals(limits.stop_after_failures),
             on_settled,
             self._grow,
             content_proven,
@@ -59,6 +64,8 @@ class Delivery:
                     self._grow()
         finally:
             bound.cancel()
+        if not self._halt:
+            self._shared.decide_refusals()
         if self._halt or self._desk.is_empty:
             return self._halt.stop
         return self._desk.closed

@@ -33,7 +33,11 @@ class Server(Protocol):
 class Ledger(Protocol):
     """Where claims come from and what happens is recorded; see `bulkmail.ledger`."""
 
-    async def claim(self, limit: int) -> list[Recipient]: ...
+    async def claim(
+        self, limit: int, now: float, domain: str | None = None
+    ) -> tuple[list[Recipient], bool]: ...
+    def set_apart(self, domain: str) -> None: ...
+    async def next_due_at(self, domain: str | None = None) -> float | None: ...
     async def intend(self, intent: Intent) -> bool: ...
     def settle(self, settlement: Settlement) -> None: ...
 
@@ -55,8 +59,8 @@ class Limits:
     start_at: float | None = None
     """When the first message may go, in seconds since the epoch; None: now."""
     wait: float = 3600.0
-    """If the start or the rates' next grant is further away, the run ends and says when to come
-    back."""
+    """If the start, the rates' next grant or the next retry is further away, the run ends and says
+    when to come back."""
     drain: float = 30.0
     """For what is under way when the run is told to stop."""
     first_reconnect: float = 1.0
@@ -69,6 +73,8 @@ class Limits:
     longest_retry: float = 14400.0
     give_up: float = 172800.0
     """After the first attempt: who would be tried again later than that is expired."""
+    stop_after_failures: int = 10
+    """So many equal refusals of a message, with no acceptance between them, stop the run."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,10 +10,18 @@ from functools import partial
 
 from bulkmail.compose.templates import RenderError
 from bulkmail.delivery.desk import Desk, Granted, Halt
+from bulkmail.delivery.queues import Later
+from bulkmail.delivery.refusals import Refusals
 from bulkmail.delivery.seams import Composer, Ledger, Limits, Server, Session, Stop
 from bulkmail.errors import BulkmailError, ExitStatus, ServerUnreachableError
 from bulkmail.model import Concern, Intent, Outcome, Phase, Recipient, Settlement, State
 from bulkmail.smtp.judgement import judge
+
+IDLE_SECONDS = 20.0
+"""A session that would not be used for longer is ended."""
+
+JITTER = 0.2
+"""The part of a pause by which it can be longer."""
 
 
 @dataclass(eq=False)
@@ -26,6 +34,7 @@ class Shared:
     limits: Limits
     halt: Halt
     desk: Desk
+    refusals: Refusals
     on_settled: Callable[[Recipient, State, Outcome], None]
     grow: Callable[[], None]
     """Called when another worker would be used."""
@@ -38,6 +47,19 @@ class Shared:
     sessions: set[Session] = field(default_factory=set)
     released: Counter[int] = field(default_factory=Counter)
     """How often each recipient's message was released because of the session, by id."""
+
+    def settle(
+        self, recipient: Recipient, state: State, outcome: Outcome, due_at: float = 0.0
+    ) -> None:
+        """Records what became of a recipient, and tells it."""
+        self.ledger.settle(Settlement(recipient.id, state, outcome, due_at))
+        self.on_settled(recipient, state, outcome)
+
+    def decide_refusals(self) -> None:
+        """Those refused so far are the recipients' own: they have failed."""
+        for recipient, outcome in self.refusals.take():
+            self.ledger.settle(Settlement(recipient.id, State.FAILED, outcome, of_released=True))
+            self.on_settled(recipient, State.FAILED, outcome)
 
 
 class Worker:
@@ -59,6 +81,9 @@ class Worker:
                 if granted is None:
                     if not await self._may_get_some_back():
                         break
+                    continue
+                if isinstance(granted, Later):
+                    await self._wait(granted)
                     continue
                 if shared.opened and shared.desk.ahead and time.monotonic() > shared.grow_after:
                     shared.grow()
@@ -82,6 +107,12 @@ class Worker:
             return False
         await self._session.idle()
         return True
+
+    async def _wait(self, later: Later) -> None:
+        """Nobody may go now. Servers do not like to wait for long."""
+        if later.at - asyncio.get_running_loop().time() > IDLE_SECONDS:
+            await self._close()
+        await self._shared.desk.until(later)
 
     # -- sessions --------------------------------------------------------------------------------
 
@@ -155,7 +186,7 @@ class Worker:
             shared.desk.release(granted.recipient)
             shared.halt.call(Stop(ExitStatus.DATA, f"{error} (for {recipient.source})"))
             return
-        intent = Intent(recipient.id, now, granted.at, mail.message_id)
+        intent = Intent(recipient.id, now, granted.at, mail.message_id, granted.rated_domain)
         if not await shared.ledger.intend(intent):
             return
         if session.ended is not None or shared.halt:
@@ -184,28 +215,47 @@ class Worker:
             self._retired, self._last_failure = True, str(outcome)
         elif outcome.reply is not None:
             self._failures = 0
+        if concern is Concern.MESSAGE:
+            self._refused(recipient, outcome)
+            return
         if state is State.ACCEPTED:
             shared.opened = shared.content_proven = True
+            shared.decide_refusals()
         self._record(recipient, state, outcome)
+
+    def _refused(self, recipient: Recipient, outcome: Outcome) -> None:
+        """Its message was refused: by itself, or as all would be? Pending until that is clear."""
+        shared = self._shared
+        shared.settle(recipient, State.PENDING, outcome)
+        if shared.refusals.add(recipient, outcome):
+            number = shared.limits.stop_after_failures
+            shared.halt.call(
+                Stop(
+                    ExitStatus.UNAVAILABLE,
+                    f"{number} messages in a row were refused alike, the last with: {outcome}\n"
+                    "nobody was marked as failed for it. If only these are refused, and not all,"
+                    " raise stop_after_failures",
+                )
+            )
 
     def _record(self, recipient: Recipient, state: State, outcome: Outcome) -> None:
         shared = self._shared
         due_at = 0.0
         if state is State.DEFERRED:
-            due_at = self._next_try(recipient)
+            due_at = shared.desk.deferred(recipient, self._pause_before_retry(recipient))
             if due_at > (recipient.first_attempt_at or 0.0) + shared.limits.give_up:
                 state, due_at = State.EXPIRED, 0.0
         elif state is State.PENDING:
             shared.released[recipient.id] += 1
             # Its own message may be what breaks the sessions: then the others go before it.
             shared.desk.release(recipient, last=shared.released[recipient.id] > 1)
-        shared.ledger.settle(Settlement(recipient.id, state, outcome, due_at))
-        shared.on_settled(recipient, state, outcome)
+        shared.settle(recipient, state, outcome, due_at)
 
-    def _next_try(self, recipient: Recipient) -> float:
+    def _pause_before_retry(self, recipient: Recipient) -> float:
+        """Doubles with each attempt, with jitter, so that not all come back at once."""
         limits = self._shared.limits
         pause = limits.first_retry * 2.0 ** min(recipient.attempts, 30)
-        return time.time() + min(limits.longest_retry, pause)
+        return min(limits.longest_retry, pause) * random.uniform(1.0, 1.0 + JITTER)
 
 
 async def _unless_halted(halt: Halt, server: Server) -> Session | None:

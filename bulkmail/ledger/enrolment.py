@@ -23,8 +23,9 @@ CREATE TEMP TABLE IF NOT EXISTS left_out (address_key TEXT PRIMARY KEY, why TEXT
 # list; a person whom this reading has already found is left alone: no row is returned.
 _ENROL = """
 INSERT INTO recipient
-    (campaign_id, address, address_key, fields, source, reading, changed_reading, state, reason)
-SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?6, iif(why IS NULL, 'pending', 'suppressed'), coalesce(why, '')
+    (campaign_id, address, address_key, domain, fields, source, reading, changed_reading, state,
+    reason)
+SELECT ?1, ?2, ?3, ?7, ?4, ?5, ?6, ?6, iif(why IS NULL, 'pending', 'suppressed'), coalesce(why, '')
 FROM (SELECT (SELECT why FROM temp.left_out WHERE address_key = ?3) AS why)
 WHERE true
 ON CONFLICT (campaign_id, address_key) WHERE state NOT IN ('invalid', 'duplicate') DO UPDATE
@@ -59,8 +60,9 @@ RETURNING state, reason
 
 _ENROL_FILTERED = """
 INSERT INTO recipient
-    (campaign_id, address, address_key, fields, source, reading, changed_reading, state, reason)
-VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?6, ?7, ?8)
+    (campaign_id, address, address_key, domain, fields, source, reading, changed_reading, state,
+    reason)
+VALUES (?1, ?2, ?3, ?7, ?4, ?5, ?6, ?6, ?8, ?9)
 """
 
 
@@ -100,7 +102,9 @@ def _enrol_one(
     db: sqlite3.Connection, campaign_id: int, reading: int, row: Row
 ) -> tuple[State, str]:
     fields = json.dumps(dict(row.fields), ensure_ascii=False, separators=(",", ":"))
-    values = (campaign_id, row.address, address_key(row.address), fields, row.source, reading)
+    key = address_key(row.address)
+    domain = key.rpartition("@")[2]
+    values = (campaign_id, row.address, key, fields, row.source, reading, domain)
     state, reason = State.INVALID, row.fault
     if reason is None:
         if (known := db.execute(_ENROL, values).fetchone()) is not None:

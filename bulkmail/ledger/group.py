@@ -4,7 +4,6 @@ One writer commits in groups: changes that arrive during a commit share the next
 """
 
 import asyncio
-import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
@@ -28,42 +27,42 @@ class CampaignLedger:
         self.failure: LedgerError | None = None
         self.on_failure: Callable[[], None] = lambda: None
         self._ledger = ledger
-        self._campaign = campaign
+        self._claims = ledger.claims(campaign)
         self._account = account
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="ledger")
-        self._began_at = time.time()
-        self._all_due_claimed = False
-        self._due_ids: set[int] = set()
-        self._last_claimed_id = 0
         self._waiting: list[Intent | Settlement] = []
         self._committed: asyncio.Future[bool] | None = None
         self._task: asyncio.Task[None] | None = None
 
-    async def claim(self, limit: int) -> list[Recipient]:
-        """Recipients to send to now, none of them claimed before by this run: empty at the end.
+    async def claim(
+        self, limit: int, now: float, domain: str | None = None
+    ) -> tuple[list[Recipient], bool]:
+        """Recipients to send to, none of them claimed before by this run; whether nobody is left.
 
-        Deferred ones that were due when the run began come first.
+        Those who were deferred and are due by `now` come first; see `Claims.take`.
         """
+        # Who is deferred and not committed yet cannot be found; nobody due later is, before that.
+        deferred = [c.due_at for c in self._waiting if isinstance(c, Settlement) and c.due_at]
+        by = min([now, *deferred])
         try:
-            return await self._in_thread(lambda: self._claim(limit))
+            return await self._in_thread(lambda: self._claims.take(limit, by, domain))
         except LedgerError as error:
             self._fail(error)
-            return []
+            return [], True
 
-    def _claim(self, limit: int) -> list[Recipient]:
-        if not self._all_due_claimed:
-            due = self._ledger.due(self._campaign, self._began_at, self._last_claimed_id, limit)
-            if due:
-                self._last_claimed_id = due[-1].id
-                self._due_ids.update(recipient.id for recipient in due)
-                return due
-            self._all_due_claimed, self._last_claimed_id = True, 0
-        while pending := self._ledger.pending(self._campaign, self._last_claimed_id, limit):
-            self._last_claimed_id = pending[-1].id
-            # One that was due may have been released since, and be pending: it is claimed already.
-            if fresh := [r for r in pending if r.id not in self._due_ids]:
-                return fresh
-        return []
+    def set_apart(self, domain: str) -> None:
+        """Claims of `domain` are made for themselves from now on. Not while one is under way."""
+        self._claims.set_apart(domain)
+
+    async def next_due_at(self, domain: str | None = None) -> float | None:
+        """When to claim again, in seconds since the epoch; None: nobody was deferred."""
+        if self._committed is not None:  # what is deferred may be on its way
+            await asyncio.shield(self._committed)
+        try:
+            return await self._in_thread(lambda: self._claims.next_due_at(domain))
+        except LedgerError as error:
+            self._fail(error)
+            return None
 
     async def intend(self, intent: Intent) -> bool:
         """True once the intent is on the disk; False if it never will be."""

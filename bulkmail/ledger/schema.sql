@@ -19,6 +19,7 @@ CREATE TABLE IF NOT EXISTS recipient (
     campaign_id      INTEGER NOT NULL REFERENCES campaign,
     address          TEXT NOT NULL,           -- as written
     address_key      TEXT NOT NULL,           -- equal for the same person
+    domain           TEXT NOT NULL,           -- that of the key
     fields           TEXT NOT NULL,           -- JSON object: the columns of the row
     source           TEXT NOT NULL,           -- file:line
     reading          INTEGER NOT NULL,        -- the last reading that found this person
@@ -40,8 +41,12 @@ CREATE TABLE IF NOT EXISTS recipient (
 CREATE UNIQUE INDEX IF NOT EXISTS recipient_person ON recipient (campaign_id, address_key)
     WHERE state NOT IN ('invalid', 'duplicate');
 
--- Claims and tallies.
-CREATE INDEX IF NOT EXISTS recipient_state ON recipient (campaign_id, state, due_at, id);
+-- Tallies, and claims in order, which pass over domains that must wait without reading their rows.
+CREATE INDEX IF NOT EXISTS recipient_state ON recipient (campaign_id, state, due_at, id, domain);
+
+-- Claims of one domain.
+CREATE INDEX IF NOT EXISTS recipient_domain ON recipient (campaign_id, state, domain, due_at, id)
+    WHERE state IN ('pending', 'deferred');
 
 -- Addresses that no campaign of the project sends to.
 CREATE TABLE IF NOT EXISTS suppression (
@@ -52,11 +57,12 @@ CREATE TABLE IF NOT EXISTS suppression (
 ) WITHOUT ROWID;
 
 -- What the rates remember, by account: in this second `number` messages were granted, the last one
--- at `at`.
+-- at `at`. `domain` is empty for all of them; those to a domain with rates are counted there too.
 CREATE TABLE IF NOT EXISTS granted (
     account  TEXT NOT NULL,
+    domain   TEXT NOT NULL,
     second   INTEGER NOT NULL,
     at       REAL NOT NULL,
     number   INTEGER NOT NULL,
-    PRIMARY KEY (account, second)
+    PRIMARY KEY (account, domain, second)
 ) WITHOUT ROWID;

@@ -5,17 +5,20 @@ belong to one thread at a time. One run at a time holds the file, by a lock of t
 system that ends with the process.
 """
 
-import json
 import os
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import wraps
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any
 
 from bulkmail.errors import LedgerError
+from bulkmail.ledger.claims import SELECT_RECIPIENT, Claims, recipient
 from bulkmail.ledger.enrolment import enrol
+from bulkmail.ledger.guarded import guarded
 from bulkmail.ledger.opening import copied, opened, run_lock
 from bulkmail.ledger.records import CampaignRecord, Enrolment
 from bulkmail.ledger.view import PORTION, find_campaign, marks, tally
@@ -24,13 +27,9 @@ from bulkmail.model import UNSENT, Intent, Recipient, Row, Settlement, State
 GRANTS_KEPT_SECONDS = 86400
 """The longest period a rate can have."""
 
-_SELECT_RECIPIENT = """
-SELECT id, address, fields, source, attempts, first_attempt_at, files_digest FROM recipient
-"""
-
 # In the order of the table itself: by the index on states each portion would sort all that is left.
 _SELECT_UNSENT = f"""
-{_SELECT_RECIPIENT} NOT INDEXED
+{SELECT_RECIPIENT} NOT INDEXED
 WHERE campaign_id = ? AND state IN ('pending', 'deferred') AND changed_reading > ? AND id > ?
 ORDER BY id LIMIT ?
 """
@@ -56,10 +55,15 @@ WHERE id = ? AND state IN ('pending', 'deferred')
 
 _SETTLE = """
 UPDATE recipient
-SET state = ?, attempts = attempts + ?, due_at = ?, phase = ?, reply = ?, reason = ?,
-    in_doubt_events = in_doubt_events + ?,
-    first_attempt_at = iif(attempts + ? = 0, NULL, first_attempt_at)
-WHERE id = ? AND state = 'in_flight'
+SET state = iif(:state = 'pending' AND due_at > 0, 'deferred', :state),
+    due_at = iif(:state = 'pending', due_at, :due_at),
+    attempts = attempts + :counted,
+    first_attempt_at = iif(
+        attempts + :counted = 0, NULL, coalesce(first_attempt_at, last_attempt_at)),
+    in_doubt_events = in_doubt_events + (:state = 'in_doubt'),
+    phase = :phase, reply = :reply, reason = :reason
+WHERE id = :id
+    AND iif(:of_released, state IN ('pending', 'deferred'), state = 'in_flight')
 """
 
 _RECOVER = """
@@ -71,28 +75,10 @@ WHERE campaign_id = ? AND state = 'in_flight'
 """
 
 _GRANT = """
-INSERT INTO granted VALUES (?, ?, ?, ?)
-ON CONFLICT (account, second) DO UPDATE
+INSERT INTO granted VALUES (?, ?, ?, ?, ?)
+ON CONFLICT (account, domain, second) DO UPDATE
 SET at = max(at, excluded.at), number = number + excluded.number
 """
-
-P = ParamSpec("P")
-T = TypeVar("T")
-
-
-def _guarded(
-    method: Callable[Concatenate["SqliteLedger", P], T],
-) -> Callable[Concatenate["SqliteLedger", P], T]:
-    """Turns what SQLite raises into LedgerError."""
-
-    @wraps(method)
-    def guarded(ledger: "SqliteLedger", /, *args: P.args, **kwargs: P.kwargs) -> T:
-        try:
-            return method(ledger, *args, **kwargs)
-        except sqlite3.Error as error:
-            raise LedgerError(f"{ledger.name}: {error}") from error
-
-    return guarded
 
 
 class SqliteLedger:
@@ -129,7 +115,7 @@ class SqliteLedger:
             raise
         self._commit()
 
-    @_guarded
+    @guarded
     def campaign(self, name: str, now: float) -> CampaignRecord:
         """The campaign of that name, made if it is new."""
         self._db.execute(
@@ -141,7 +127,7 @@ class SqliteLedger:
         assert record is not None
         return record
 
-    @_guarded
+    @guarded
     def enrol(
         self,
         campaign: CampaignRecord,
@@ -155,7 +141,7 @@ class SqliteLedger:
         """
         return enrol(self._db, campaign, rows, excluded)
 
-    @_guarded
+    @guarded
     def cancel_removed(self, campaign: CampaignRecord) -> int:
         """Gives up the unsent recipients that the last reading did not find."""
         return self._db.execute(
@@ -165,13 +151,13 @@ class SqliteLedger:
             (campaign.id, *UNSENT),
         ).rowcount
 
-    @_guarded
+    @guarded
     def set_content_digest(self, campaign: CampaignRecord, digest: str) -> None:
         self._db.execute(
             "UPDATE campaign SET content_digest = ? WHERE id = ?", (digest, campaign.id)
         )
 
-    @_guarded
+    @guarded
     def set_meant_again(self, campaign: CampaignRecord, digest: str) -> None:
         """That people who have the content `digest` by another name are to get it again: those who
         are known by now.
@@ -182,7 +168,7 @@ class SqliteLedger:
             (digest, campaign.id),
         )
 
-    @_guarded
+    @guarded
     def forget_finished(self, name: str) -> None:
         """Forgets a campaign in which nobody is left to send to: for rehearsals."""
         self._db.execute(
@@ -197,7 +183,7 @@ class SqliteLedger:
             (name,),
         )
 
-    @_guarded
+    @guarded
     def set_proven(self, campaign: CampaignRecord, digest: str) -> None:
         """Everyone unsent was composed with the content `digest`."""
         self._db.execute(
@@ -205,14 +191,14 @@ class SqliteLedger:
             (digest, campaign.id),
         )
 
-    @_guarded
+    @guarded
     def set_files_digest(self, recipient: Recipient, digest: str) -> None:
         """What the attachments of this person alone were when they were checked."""
         self._db.execute(
             "UPDATE recipient SET files_digest = ? WHERE id = ?", (digest, recipient.id)
         )
 
-    @_guarded
+    @guarded
     def sent_before(self, campaign: CampaignRecord, digest: str) -> tuple[str, int] | None:
         """Another campaign with the content `digest`, and how many of those who are unsent here it
         was sent to, if anybody.
@@ -225,7 +211,7 @@ class SqliteLedger:
 
     # -- sending ---------------------------------------------------------------------------------
 
-    @_guarded
+    @guarded
     def recover(self, campaign: CampaignRecord) -> int:
         """Records as in doubt who was in flight when an earlier run died; how many.
 
@@ -238,7 +224,7 @@ class SqliteLedger:
         )
         return self._db.execute(_RECOVER, (campaign.id,)).rowcount
 
-    @_guarded
+    @guarded
     def resend_in_doubt(self, campaign: CampaignRecord) -> int:
         """Puts those in doubt back to pending, as their author chose; the events stay counted.
 
@@ -265,45 +251,27 @@ class SqliteLedger:
             yield from portion
             after_id = portion[-1].id
 
-    @_guarded
+    @guarded
     def _unsent_after(
         self, campaign: CampaignRecord, reading: int, after_id: int
     ) -> list[Recipient]:
         rows = self._db.execute(_SELECT_UNSENT, (campaign.id, reading, after_id, PORTION))
-        return [_recipient(row) for row in rows]
+        return [recipient(row) for row in rows]
 
-    @_guarded
-    def pending(self, campaign: CampaignRecord, after_id: int, limit: int) -> list[Recipient]:
-        """The next pending recipients with ids above `after_id`, in the order of enrolment."""
-        return self._recipients("state = 'pending' AND due_at = 0", campaign, after_id, limit)
-
-    @_guarded
-    def due(
-        self, campaign: CampaignRecord, by: float, after_id: int, limit: int
-    ) -> list[Recipient]:
-        """The next deferred recipients with ids above `after_id` whose time has come by `by`."""
-        where = f"state = 'deferred' AND due_at <= {by!r}"
-        return self._recipients(where, campaign, after_id, limit)
-
-    def _recipients(
-        self, where: str, campaign: CampaignRecord, after_id: int, limit: int
-    ) -> list[Recipient]:
-        rows = self._db.execute(
-            f"{_SELECT_RECIPIENT} WHERE campaign_id = ? AND {where} AND id > ? ORDER BY id LIMIT ?",
-            (campaign.id, after_id, limit),
-        )
-        return [_recipient(row) for row in rows]
-
-    @_guarded
-    def next_due_at(self, campaign: CampaignRecord) -> float | None:
-        """When the first deferred recipient may be tried again."""
-        [at] = self._db.execute(
-            "SELECT min(due_at) FROM recipient WHERE campaign_id = ? AND state = 'deferred'",
+    @guarded
+    def unsent_by_domain(self, campaign: CampaignRecord) -> list[tuple[str, int]]:
+        """Every domain that a run would still send to, and to how many there."""
+        return self._db.execute(
+            "SELECT domain, count(*) FROM recipient INDEXED BY recipient_domain"
+            " WHERE campaign_id = ? AND state IN ('pending', 'deferred') GROUP BY domain",
             (campaign.id,),
-        ).fetchone()
-        return None if at is None else float(at)
+        ).fetchall()
 
-    @_guarded
+    def claims(self, campaign: CampaignRecord) -> Claims:
+        """The claims of a run that begins."""
+        return Claims(self._db, self.name, campaign.id)
+
+    @guarded
     def record(self, account: str, changes: Sequence[Intent | Settlement]) -> None:
         """Commits all of `changes`, or none: outcomes first, then intents with their grants."""
         settlements = [change for change in changes if isinstance(change, Settlement)]
@@ -314,38 +282,43 @@ class SqliteLedger:
                 self._all(_SETTLE, map(_settlement_row, settlements), len(settlements))
             if intents:
                 self._all(_INTEND, map(_intent_row, intents), len(intents))
-                latest = max(intent.granted_at for intent in intents)
-                self._db.execute(_GRANT, (account, int(latest), latest, len(intents)))
+                self._db.executemany(_GRANT, _grant_rows(account, intents))
         except BaseException:
             self._db.rollback()
             raise
         self._commit()
 
-    def _all(self, sql: str, rows: Iterable[tuple[Any, ...]], expected: int) -> None:
+    def _all(self, sql: str, rows: Iterable[Any], expected: int) -> None:
         if (changed := self._db.executemany(sql, rows).rowcount) != expected:
             raise LedgerError(
                 f"{self.name}: {expected - changed} recipients are not in the state that this run"
                 " left them in; something else wrote to the ledger"
             )
 
-    @_guarded
-    def grants(self, account: str, now: float) -> list[tuple[float, int]]:
-        """What was granted to `account` in the last day, oldest first; older ones are dropped."""
+    @guarded
+    def grants(self, account: str, now: float) -> dict[str, list[tuple[float, int]]]:
+        """What was granted to `account` in the last day, as (time, number), oldest first, by
+        domain; all of it by "". Older ones are dropped.
+        """
         since = now - GRANTS_KEPT_SECONDS
         self._db.execute("DELETE FROM granted WHERE account = ? AND at < ?", (account, since))
         rows = self._db.execute(
-            "SELECT at, number FROM granted WHERE account = ? ORDER BY second", (account,)
+            "SELECT domain, at, number FROM granted WHERE account = ? ORDER BY domain, second",
+            (account,),
         )
-        return [(float(at), int(number)) for at, number in rows]
+        return {
+            domain: [(float(at), int(number)) for _, at, number in grants]
+            for domain, grants in groupby(rows, key=itemgetter(0))
+        }
 
-    @_guarded
+    @guarded
     def tally(self, campaign: CampaignRecord) -> dict[State, int]:
         """How many recipients are in each state."""
         return tally(self._db, campaign)
 
     # -- inside ----------------------------------------------------------------------------------
 
-    @_guarded
+    @guarded
     def _begin(self) -> None:
         self._db.execute("BEGIN IMMEDIATE")
 
@@ -357,27 +330,30 @@ class SqliteLedger:
             raise LedgerError(f"{self.name}: {error}") from error
 
 
-def _recipient(row: tuple[Any, ...]) -> Recipient:
-    id_, address, fields, source, attempts, first_attempt_at, files_digest = row
-    return Recipient(
-        id_, address, json.loads(fields), source, attempts, first_attempt_at, files_digest
-    )
-
-
 def _intent_row(intent: Intent) -> tuple[Any, ...]:
     return intent.message_id, intent.at, intent.at, intent.recipient_id
 
 
-def _settlement_row(settled: Settlement) -> tuple[Any, ...]:
+def _grant_rows(account: str, intents: Sequence[Intent]) -> Iterator[tuple[Any, ...]]:
+    """All together under "", and by domain where the domain has rates: one row each."""
+    granted: defaultdict[str, list[float]] = defaultdict(list)
+    for intent in intents:
+        granted[""].append(intent.granted_at)
+        if intent.rated_domain:
+            granted[intent.rated_domain].append(intent.granted_at)
+    for domain, times in granted.items():
+        yield account, domain, int(max(times)), max(times), len(times)
+
+
+def _settlement_row(settled: Settlement) -> dict[str, Any]:
     outcome = settled.outcome
-    return (
-        settled.state,
-        int(settled.state is not State.PENDING),
-        settled.due_at,
-        outcome.phase,
-        str(outcome.reply or ""),
-        "" if settled.state is State.ACCEPTED else str(outcome),
-        int(settled.state is State.IN_DOUBT),
-        int(settled.state is not State.PENDING),
-        settled.recipient_id,
-    )
+    return {
+        "id": settled.recipient_id,
+        "state": settled.state,
+        "due_at": settled.due_at,
+        "counted": settled.state is not State.PENDING,
+        "phase": outcome.phase,
+        "reply": str(outcome.reply or ""),
+        "reason": "" if settled.state is State.ACCEPTED else str(outcome),
+        "of_released": settled.of_released,
+    }

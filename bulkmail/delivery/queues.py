@@ -1,0 +1,163 @@
+"""Who is next: in the order of the ledger, but for domains that must wait.
+
+Such a domain is set apart: it gets a queue of its own and holds up nobody else. It stays apart to
+the end of the run, since what must wait once will wait again.
+"""
+
+import asyncio
+import heapq
+import math
+import time
+from collections import deque
+from dataclasses import dataclass, field
+
+from bulkmail.delivery.seams import Ledger
+from bulkmail.model import Recipient
+from bulkmail.pace import DomainPaces
+
+CLAIM = 100
+"""Recipients read from the ledger at once, and …"""
+CLAIM_OF_DOMAIN = 20
+"""… those of a domain that was set apart."""
+
+NEXT_RETRY = "the next retry is due"
+"""Why to come back."""
+
+
+@dataclass(frozen=True, slots=True)
+class Later:
+    """Nobody may go before `at`, in the loop's time, and why. Something may change it: `news`."""
+
+    at: float
+    why: str
+    news: asyncio.Event
+
+
+@dataclass(slots=True)
+class _Queue:
+    """`claimed` are in memory, the rest is in the ledger. `domain` None: all that are not apart."""
+
+    domain: str | None
+    claimed: deque[Recipient] = field(default_factory=deque)
+    looks_at: float = math.inf
+    """When a domain that is apart is looked at next."""
+    why: str = ""
+
+
+class Queues:
+    """Recipients of a campaign, each taken once, unless put back. One task at a time takes."""
+
+    def __init__(self, ledger: Ledger, paces: DomainPaces) -> None:
+        self._ledger = ledger
+        self._paces = paces
+        self._others = _Queue(None)
+        self._apart: dict[str, _Queue] = {}
+        self._agenda: list[tuple[float, str]] = []
+        self._news = asyncio.Event()
+        self._clock = 0.0
+        self._loop = asyncio.get_running_loop()
+
+    def clock(self) -> float:
+        """Seconds since the epoch, which never go back: what is due later is later than this."""
+        self._clock = max(self._clock, time.time())
+        return self._clock
+
+    async def take(self) -> Recipient | Later | None:
+        """Who may go now, or when to ask again. None: nobody is left, but who is under way."""
+        while True:
+            news = self._news
+            recipient = await self._take_apart() or await self._take_other()
+            if recipient is not None:
+                return recipient
+            later = [(await self._due_at(self._others), NEXT_RETRY)]
+            if self._agenda:
+                at, domain = self._agenda[0]
+                later.append((at, self._apart[domain].why))
+            at, why = min(later)
+            if at > self._loop.time() and not news.is_set():
+                return None if at == math.inf else Later(at, why, news)
+
+    def put_back(self, recipient: Recipient, *, last: bool = False) -> None:
+        """As the next one, or as the last of those in memory."""
+        queue = self._apart.get(recipient.domain, self._others)
+        if last:
+            queue.claimed.append(recipient)
+        else:
+            queue.claimed.appendleft(recipient)
+        if queue is not self._others:
+            self._look(queue, self._loop.time(), _rate_of(recipient.domain))
+        self.tell()
+
+    def deferred(self, recipient: Recipient, due_at: float) -> None:
+        """That this one will be in the ledger, to be tried again at `due_at`, since the epoch."""
+        queue = self._apart.get(recipient.domain)
+        if queue is not None and (at := self._loop_time(due_at)) < queue.looks_at:
+            self._look(queue, at, NEXT_RETRY)
+        self.tell()
+
+    def tell(self) -> None:
+        """Wakes whoever waits for what `take` said."""
+        self._news.set()
+        self._news = asyncio.Event()
+
+    async def _take_apart(self) -> Recipient | None:
+        """The first one of a domain whose time has come."""
+        now = self._loop.time()
+        while self._agenda and self._agenda[0][0] <= now:
+            at, domain = heapq.heappop(self._agenda)
+            queue = self._apart[domain]
+            if at != queue.looks_at:
+                continue  # it was looked at since
+            free_at = self._paces.earliest(domain, now)
+            if free_at > now:
+                self._look(queue, free_at, _rate_of(domain))
+            elif (recipient := await self._first(queue)) is not None:
+                self._look(queue, now, _rate_of(domain))
+                return recipient
+            else:
+                self._look(queue, await self._due_at(queue), NEXT_RETRY)
+        return None
+
+    async def _take_other(self) -> Recipient | None:
+        """The first of the others; domains that must wait are set apart on the way."""
+        while (recipient := await self._first(self._others)) is not None:
+            now = self._loop.time()
+            if (free_at := self._paces.earliest(recipient.domain, now)) <= now:
+                return recipient
+            self._others.claimed.appendleft(recipient)
+            self._set_apart(recipient.domain, free_at)
+        return None
+
+    async def _first(self, queue: _Queue) -> Recipient | None:
+        limit = CLAIM if queue is self._others else CLAIM_OF_DOMAIN
+        is_last = False
+        while not (queue.claimed or is_last):
+            claimed, is_last = await self._ledger.claim(limit, self.clock(), queue.domain)
+            queue.claimed.extend(claimed)
+        return queue.claimed.popleft() if queue.claimed else None
+
+    def _set_apart(self, domain: str, free_at: float) -> None:
+        self._ledger.set_apart(domain)
+        claimed = self._others.claimed
+        queue = _Queue(domain, deque(one for one in claimed if one.domain == domain))
+        self._others.claimed = deque(one for one in claimed if one.domain != domain)
+        self._apart[domain] = queue
+        self._look(queue, free_at, _rate_of(domain))
+
+    def _look(self, queue: _Queue, at: float, why: str) -> None:
+        """Puts a domain that is apart on the agenda, for once."""
+        queue.looks_at, queue.why = at, why
+        if queue.domain is not None and at != math.inf:
+            heapq.heappush(self._agenda, (at, queue.domain))
+
+    async def _due_at(self, queue: _Queue) -> float:
+        """When the next deferred one of the queue is due, in the loop's time; infinite: never."""
+        due_at = await self._ledger.next_due_at(queue.domain)
+        return math.inf if due_at is None else self._loop_time(due_at)
+
+    def _loop_time(self, at: float) -> float:
+        return self._loop.time() + at - self.clock()
+
+
+def _rate_of(domain: str) -> str:
+    return f"the rate of {domain} allows the next message"
