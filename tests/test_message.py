@@ -406,13 +406,61 @@ def test_images_are_found_by_their_content_id() -> None:
         '<td background="cid:logo">', '<td style="background:url(cid:logo)">',
         "<td style=\"background:url('cid:logo')\">", '<td style="background:url(&quot;cid:logo&quot;)">',
         '<img alt="a > b" src="cid:logo">', "<td title='x->y' background='cid:logo'>",
-        "<style>td { background: url( 'cid:logo' ) }</style>",
+        "<style>td { background: url( 'cid:logo' ) }</style>", "<td style='background:url(&#34;cid:logo&#34;)'>",
+        '<video poster=" cid:logo ">', '<img/src="cid:logo"/>', '<!--[if mso]><v:fill src="cid:logo"/><![endif]-->',
+        "<!--[if mso]><style>td { background: url(cid:logo) }</style><![endif]-->",
+        '<img srcset="big.png 2x, cid:logo 1x">', '<img srcset=" cid:logo ">', "<img srcset=cid:logo>",
+        '<a href="cid:logo">',
     ],
 )  # fmt: skip
 def test_an_image_is_found_however_it_is_written(tag: str) -> None:
     maker = composer({"l.html": tag}, text=None, html="l.html", images={"logo": LOGO})
     html = parsed(maker.compose(recipient(), AT)).get_body(("html",))
     assert html is not None and re.search(r"cid:logo@[0-9a-f]{24}", html.get_content())
+
+
+@pytest.mark.parametrize("between", [", ", ",", " ,\t "])
+def test_every_image_of_a_srcset_is_found(between: str) -> None:
+    """A mail reader chooses among them, and each must be there."""
+    images = {"small": LOGO, "big": LOGO}
+    source = (
+        f'<img srcset="cid:small 1x{between}cid:big 1.5x{between}https://x.example/?a,cid:b 3x">'
+    )
+    maker = composer({"l.html": source}, text=None, html="l.html", images=images)
+    html = parsed(maker.compose(recipient(), AT)).get_body(("html",))
+    assert html is not None
+    told = re.sub("@[0-9a-f]{24} ", "@ ", html.get_content().strip())
+    assert told == source.replace("cid:small ", "cid:small@ ").replace("cid:big ", "cid:big@ ")
+
+
+@pytest.mark.parametrize(
+    "html",
+    [
+        '<a href="https://x.example/?u=cid:x">', "<a href=https://x.example/?u=cid:x>",
+        '<img src="https://x.example/?url(cid:x)">', '<img src="https://x.example/?src=cid:x">',
+        '<img alt="it has src=cid:x" src="a.png">', '<img alt="cid:x" data-src="cid:x" title="url(cid:x)">',
+        '<img srcset="https://x.example/a,cid:x 2x">', '<td style="color: red /* cid:x */">',
+        "<style>/* cid:x */</style>", "<!-- src=cid:x -->", "<p title='src=\"cid:x\"'>",
+    ],
+)  # fmt: skip
+def test_an_address_that_only_holds_cid_is_no_image(html: str) -> None:
+    """It is sent as it was written, not refused for an image that nobody meant."""
+    maker = composer({"l.html": html}, text=None, html="l.html")
+    body = parsed(maker.compose(recipient(), AT)).get_body(("html",))
+    assert body is not None and body.get_content().strip() == html
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize(
+    "piece", ["x", " ", "x ", "x=1 ", "= ", "'' ", "x='' ", "/", "style='url(" + " " * 9_999 + "' "]
+)
+def test_images_are_looked_for_in_linear_time(piece: str) -> None:
+    """A long letter is one that takes longer, not one that hangs."""
+    source = f'<img {piece * (100_000 // len(piece))} src="cid:logo">'
+    maker = composer(
+        {"l.html": source, "l.txt": ""}, text="l.txt", html="l.html", images={"logo": LOGO}
+    )
+    assert b"cid:logo@" in octets(maker.compose(recipient(), AT)).replace(b"=\r\n", b"")
 
 
 @pytest.mark.parametrize("images", [{}, {"logo": LOGO}])

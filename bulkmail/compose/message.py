@@ -19,6 +19,7 @@ from jinja2 import Template
 
 from bulkmail.address import address_key, domain_of, wire_address
 from bulkmail.compose import headers
+from bulkmail.compose.content_ids import with_content_ids
 from bulkmail.compose.names import Load
 from bulkmail.compose.plain_text import plain_text
 from bulkmail.compose.skeleton import Attachment, Skeleton, digest
@@ -28,15 +29,6 @@ from bulkmail.model import Envelope, MailObject, Recipient
 MAX_URI_LENGTH = 900
 _URI = re.compile(r"https?://[!#-;=?-\[\]_a-z~]+", re.IGNORECASE)
 """RFC 3986 2, without what would end it inside `<…>`."""
-
-_TAG = re.compile(
-    r"""<style\b.*?</style\s*>|<!--.*?-->|<[a-z/!?](?:"[^"]*"|'[^']*'|[^<>"'])*>""",
-    re.DOTALL | re.IGNORECASE,
-)
-"""Where HTML and CSS have addresses; data of recipients is escaped, and never one of these."""
-_CID = re.compile(
-    r"""((?:=\s*["']?|url\(\s*(?:["']|&quot;|&\#39;)?)\s*)cid:([^"'()<>&\s]+)""", re.IGNORECASE
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,7 +208,7 @@ class Composer:
             html = render(self._html, context)
             if self._text is None:
                 bodies["plain"] = self._plain_text(html)
-            bodies["html"] = self._with_content_ids(html)
+            bodies["html"] = with_content_ids(html, self._content_id)
         return bodies
 
     def _plain_text(self, html: str) -> str:
@@ -225,20 +217,14 @@ class Composer:
         except ValueError as error:
             raise RenderError(str(self._design.html), str(error)) from None
 
-    def _with_content_ids(self, html: str) -> str:
-        """`cid:logo` as the content-id that the image has (RFC 2392). Raises RenderError."""
-        if "cid:" not in html.lower():
-            return html
-        return _TAG.sub(lambda tag: _CID.sub(self._content_id, tag.group()), html)
-
-    def _content_id(self, found: re.Match[str]) -> str:
-        before, name = found.groups()
+    def _content_id(self, name: str) -> str:
+        """The content-id of the image `name`. Raises RenderError."""
         images = self._design.images
         if name not in images:
             has = f"it has {', '.join(images)}" if images else "it has none"
             message = f'shows cid:{name}, but `images` has no "{name}" ({has})'
             raise RenderError(self._design.html or "", message)
-        return f"{before}cid:{self._skeleton.content_id(name)}"
+        return self._skeleton.content_id(name)
 
     def _own_files(self, context: _Context) -> list[Attachment]:
         files = []
