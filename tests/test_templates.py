@@ -528,6 +528,43 @@ def test_a_block_that_no_parent_has_is_not_left_out_in_silence(
         assert error.place == "templates/letter:1" and what in error.message
 
 
+PARENT = "{% extends 'base' %}"
+
+
+@pytest.mark.parametrize(
+    ("source", "place", "what"),
+    [
+        (PARENT + "\n{% block letter %}Hi{% endblock %}\n\n Regards,\nKim", 4, "'Regards,' stands in no block"),
+        (PARENT + "\n{% if 1 %}\nHi{% endif %}", 3, "'Hi' stands"),
+        (PARENT + "{% for x in [1] %}{% with y = 1 %}{% filter upper %}Hi{% endfilter %}{% endwith %}{% endfor %}", 1, "'Hi' stands"),
+        (PARENT + "\n{{ name }}", 2, "{{ … }} stands"),
+        (PARENT + "\n<!-- foot\n -->\n<p>Hi<!-- x --></p>\n", 4, "'<p>Hi<!-- x --></p>' stands"),
+        (PARENT + "Dear reader, " * 9, 1, "'Dear reader, Dear reader, Dear reader, D' stands"),
+        ("{% import 'lib' as lib %}" + PARENT + "Hi", 1, "'Hi' stands in no block"),
+        # near twins
+        (PARENT + "\n\n{# Hi #}<!-- Hi\n -->{% block letter %}Hi{% endblock %}\n", None, ""),
+        (PARENT + "{% block letter %}Hi{% endblock %}<!-- end\n -->\n", None, ""),
+        (PARENT + "{% set x = 'Hi' %}{% set y %}Hi{% endset %}{% block letter %}Hi{% endblock %}", None, ""),
+        (PARENT + "{% macro m() %}Hi{% endmacro %}{% block letter %}{{ m() }}{% endblock %}", None, ""),
+        (PARENT + "{% import 'lib' as lib %}{% block letter %}{{ lib.m() }}{% endblock %}", None, ""),
+        (PARENT + "{% if 1 %}{% set x = 1 %}{% endif %}{% block letter %}{% if 1 %}Hi{% endif %}{% endblock %}", None, ""),
+        ("{% if 0 %}{% extends 'base' %}{% endif %}Hi", None, ""),
+        ("Hi" + PARENT, None, ""),
+    ],
+)  # fmt: skip
+def test_text_in_no_block_is_not_left_out_in_silence(
+    source: str, place: int | None, what: str
+) -> None:
+    """Jinja2 shows of a template that extends another its blocks alone."""
+    others = {"base": BASE, "lib": "{% macro m() %}Hi{% endmacro %}"}
+    if place is None:
+        assert "Hi" in render(source, others=others, name="Kim")
+    else:
+        error = failure(source, others=others, name="Kim")
+        assert error.place == f"templates/letter:{place}" and what in error.message
+        assert error.message.endswith("base would leave it out; move it into one")
+
+
 def test_who_used_a_name_that_is_not_there_is_told_which_are() -> None:
     message = failure("{{ book }}", name="Kim", email="kim@example.com").message
     assert message == "'book' is undefined; there is email, name"
