@@ -17,6 +17,7 @@ from bulkmail.ledger import (
     CampaignRecord,
     LedgerView,
     SqliteLedger,
+    is_run_under_way,
     release,
     suppress,
 )
@@ -375,6 +376,27 @@ def test_one_run_at_a_time(path: Path, ledger: SqliteLedger) -> None:
     assert caught.value.status is ExitStatus.CONTINUE
     ledger.close()
     SqliteLedger(path).close()
+
+
+def test_whether_a_run_is_under_way_can_be_seen(path: Path) -> None:
+    """By anybody, without a trace, and not of a run that is over."""
+    assert not is_run_under_way(path) and not list(path.parent.iterdir())
+    ledger = SqliteLedger(path)
+    assert is_run_under_way(path) and is_run_under_way(path)
+    ledger.close()
+    assert not is_run_under_way(path)
+    path.with_name(f"{path.name}.lock").write_bytes(b"no database" * 99)
+    assert not is_run_under_way(path)
+
+
+def test_a_run_starts_while_somebody_looks(path: Path) -> None:
+    SqliteLedger(path).close()
+    look = sqlite3.connect(f"{path}.lock", isolation_level=None, check_same_thread=False)
+    look.executescript("BEGIN; SELECT 1 FROM sqlite_master;")
+    seen = threading.Timer(0.05, look.close)
+    seen.start()
+    SqliteLedger(path).close()
+    seen.join()
 
 
 def test_a_ledger_can_be_read_while_it_is_written(

@@ -274,9 +274,9 @@ async def test_deferred_recipients_end_in_75_and_say_when(
     later = b"450 4.2.1 later\r\n"
     server = await serve(answer=lambda verb, argument: later if verb == "RCPT" else None)
     project.campaign(server)
-    result = await project.bulkmail("run", "letter.yaml", "--yes")
+    result = await project.bulkmail("run", "letter.yaml", "--yes", "--wait", "1m")
     assert result.status == 75
-    assert "1 deferred" in result.out and "may be tried again at" in result.out
+    assert "1 deferred" in result.out and "stopped: the next retry is due on 20" in result.err
 
 
 async def test_a_report_can_go_to_a_file_and_holds_no_formulas(
@@ -1002,6 +1002,37 @@ async def test_a_second_run_at_the_same_time_is_refused(
     assert json.loads(status.out)["states"] == {"in_flight": 1}
     first.kill()
     await first.communicate()
+
+
+async def test_who_is_being_sent_to_is_not_in_doubt(serve: StartServer, project: Project) -> None:
+    """To `check` and a dry run, until the run that sends has died."""
+    holding = asyncio.Event()
+    server = await serve()
+
+    def hold(verb: str, argument: str) -> bytes | None:
+        if verb == ".":
+            holding.set()
+            return b""
+        return None
+
+    server.server.behaviour.answer = hold
+    project.campaign(server)
+    project.many(3)
+    run = await project.start("run", "letter.yaml", "--yes")
+    await holding.wait()
+    checked = await project.bulkmail("check", "letter.yaml")
+    assert checked.status == 0 and "in doubt" not in checked.err, checked.err
+    assert "a run is under way: 1 in flight" in checked.out and "2 would get it" in checked.out
+    tried = await project.bulkmail("run", "letter.yaml", "--dry-run")
+    assert "2 would get it · a run is under way: 1 in flight · nothing was sent" in tried.out
+    as_json = json.loads((await project.bulkmail("check", "letter.yaml", "--json")).out)
+    assert as_json["under_way"] and as_json["states"] == {"in_flight": 1, "pending": 2}
+    run.kill()
+    await run.communicate()
+    checked = await project.bulkmail("check", "letter.yaml")
+    assert "1 are held and not sent to again" in checked.err and "under way" not in checked.out
+    as_json = json.loads((await project.bulkmail("check", "letter.yaml", "--json")).out)
+    assert not as_json["under_way"] and as_json["states"] == {"in_doubt": 1, "pending": 2}
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

@@ -28,8 +28,10 @@ def check(
     ledger knows of earlier runs is taken into account, as a run would.
     """
     campaign = read_campaign(file, settings)
-    ledger = options.scratch(campaign)
-    with planned(campaign, ledger, Past(campaign), cancel_removed=cancel_removed) as plan:
+    ledger, under_way = options.scratch(campaign)
+    with planned(
+        campaign, ledger, Past(campaign), cancel_removed=cancel_removed, under_way=under_way
+    ) as plan:
         refuse_what_was_sent(plan)
         if not new:
             refuse_second_name(plan)
@@ -47,6 +49,8 @@ def _tell(plan: Plan) -> None:
     parts = [f"{plan.unsent:,} would get it", *text.left_out(plan.found, with_places=False)]
     if plan.accepted:
         parts.insert(1, f"{plan.accepted:,} already have it")
+    if plan.under_way:
+        parts.append(text.under_way(plan.in_flight))
     click.echo(err=True)
     click.echo(" · ".join([*parts, "every message was composed", "nothing was sent"]))
     for source, state, why in plan.found.filtered:
@@ -62,6 +66,7 @@ def _as_json(plan: Plan) -> dict[str, Any]:
         "event": "check",
         "campaign": plan.campaign.name,
         "states": plan.tally,
+        "under_way": plan.under_way,
         "content_changed": plan.content_changed,
         "empty": {name: places.number for name, places in plan.proof.empty.items()},
         "remarks": plan.remarks,

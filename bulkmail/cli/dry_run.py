@@ -23,9 +23,11 @@ def dry_run(
     campaign: Campaign, folder: Path, *, write_all: bool, cancel_removed: bool, new: bool
 ) -> None:
     """Writes the first messages, or all, to `folder`, and shows one."""
-    ledger = options.scratch(campaign)
+    ledger, under_way = options.scratch(campaign)
     now = time.time()
-    with planned(campaign, ledger, Past(campaign), cancel_removed=cancel_removed) as plan:
+    with planned(
+        campaign, ledger, Past(campaign), cancel_removed=cancel_removed, under_way=under_way
+    ) as plan:
         refuse_what_was_sent(plan)
         if not new:
             refuse_second_name(plan)
@@ -44,6 +46,8 @@ def dry_run(
         show_message(Console(), b"".join(mail.content), f"1 of {plan.unsent:,}")
     have = [f"{plan.accepted:,} already have it"] if plan.accepted else []
     parts = [f"{plan.unsent:,} would get it", *have, *text.left_out(plan.found)]
+    if plan.under_way:
+        parts.append(text.under_way(plan.in_flight))
     click.echo(" · ".join([*parts, "nothing was sent"]))
     if written:
         click.echo(

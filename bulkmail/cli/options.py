@@ -8,7 +8,7 @@ import click
 from bulkmail.campaign import LEDGER_NAME, Campaign, Located, locate_campaign
 from bulkmail.campaign.files import shown
 from bulkmail.errors import CampaignError, MissingFileError
-from bulkmail.ledger import CampaignRecord, LedgerView, SqliteLedger
+from bulkmail.ledger import CampaignRecord, LedgerView, SqliteLedger, is_run_under_way
 
 SANDBOX_FOLDER = "sandbox"
 
@@ -67,10 +67,13 @@ def ledger_here(*, in_sandbox: bool) -> Path:
     raise MissingFileError(f"no {name} here or in a folder above; name a campaign FILE")
 
 
-def scratch(campaign: Campaign) -> SqliteLedger:
-    """What would become of the campaign's ledger, without touching it."""
+def scratch(campaign: Campaign) -> tuple[SqliteLedger, bool]:
+    """What would become of the campaign's ledger, without touching it, and whether a run is under
+    way there.
+    """
     path = campaign.ledger_path
-    return SqliteLedger(None, copy_of=path if os.path.isfile(path) else None)
+    under_way = is_run_under_way(path)
+    return SqliteLedger(None, copy_of=path if os.path.isfile(path) else None), under_way
 
 
 def sandbox_folder(campaign: Located) -> Path:

@@ -30,7 +30,7 @@ class Plan:
 
     `remarks` tell what a person should know about the sources. `sent_before` is another campaign
     with this content, and how many of these people have it from there. `resent` counts those who
-    may have it already and are sent to again.
+    may have it already and are sent to again. `under_way` is a run that sends meanwhile.
     """
 
     campaign: Campaign
@@ -45,6 +45,7 @@ class Plan:
     resent: int
     slowest_domain: tuple[str, int] | None
     """The domain that will take longest by its own rates, and how many are sent to there."""
+    under_way: bool
 
     @property
     def unsent(self) -> int:
@@ -55,9 +56,15 @@ class Plan:
         return self.tally.get(State.ACCEPTED, 0)
 
     @property
+    def in_flight(self) -> int:
+        """How many are being sent to by the run that is under way."""
+        return self.tally.get(State.IN_FLIGHT, 0)
+
+    @property
     def sent(self) -> int:
         """How many have the message, or may have it."""
-        return self.accepted + self.tally.get(State.IN_DOUBT, 0) + self.resent
+        in_doubt = self.tally.get(State.IN_DOUBT, 0)
+        return self.accepted + self.in_flight + in_doubt + self.resent
 
     @property
     def content_changed(self) -> bool:
@@ -75,17 +82,20 @@ def planned(
     *,
     cancel_removed: bool = False,
     is_rehearsal: bool = False,
+    under_way: bool = False,
 ) -> Iterator[Plan]:
     """Enrols and checks inside a transaction; if the block raises, the ledger stays as it was.
 
-    A rehearsal that is finished begins anew. Raises CampaignError.
+    A rehearsal that is finished begins anew. Where another run is under way, `ledger` is a copy,
+    and nobody is in doubt because that run does not know yet. Raises CampaignError.
     """
     with ledger.enrolling():
         with _progress() as tell:
             if is_rehearsal:
                 ledger.forget_finished(campaign.name)
             record = ledger.campaign(campaign.name, time.time())
-            ledger.recover(record)
+            if not under_way:
+                ledger.recover(record)
             found, remarks = enrolled(campaign, ledger, record, past, tell)
             _check_enrolment(campaign, found, remarks, cancel_removed)
             ledger.cancel_removed(record)
@@ -110,6 +120,7 @@ def planned(
             sent_before,
             resent,
             _slowest_domain(campaign, ledger, record),
+            under_way,
         )
         if first is not None:
             ledger.set_content_digest(record, content)

@@ -43,7 +43,8 @@ def ask(
 
 def refuse_what_was_sent(plan: Plan) -> None:
     """Raises CampaignError where nobody would get a content that is new."""
-    if plan.unsent == 0 and plan.content_changed and not plan.tally.get(State.IN_DOUBT):
+    unknown = plan.in_flight or plan.tally.get(State.IN_DOUBT)
+    if plan.unsent == 0 and plan.content_changed and not unknown:
         campaign = plan.campaign
         message = (
             f'all {plan.accepted:,} already have "{campaign.name}", with the content that it had'
@@ -84,6 +85,8 @@ def facts(plan: Plan, submission: Submission, number: int) -> Iterator[tuple[str
     yield "server", f"{submission.host}:{submission.port} ({submission.security}){login}"
     yield "subject", plan.composer.subject(plan.first)
     yield "recipients", _recipients(plan)
+    if plan.under_way:
+        yield "note", text.under_way(plan.in_flight)
     if plan.tally.get(State.IN_DOUBT):
         yield "in doubt", f"{plan.tally[State.IN_DOUBT]} are held and not sent to again"
     if plan.content_changed:

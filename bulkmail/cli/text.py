@@ -19,6 +19,13 @@ def recipients(number: int) -> str:
     return f"{number:,} recipient" + "s" * (number != 1)
 
 
+def under_way(in_flight: int) -> str:
+    """That a run of the project is sending while this is told, and to how many people of this
+    campaign.
+    """
+    return "a run is under way" + (f": {in_flight:,} in flight" if in_flight else "")
+
+
 def visible(told: str) -> str:
     """Without what a terminal would obey: a name or a letter may hold anything."""
     return _CONTROL.sub("\N{REPLACEMENT CHARACTER}", told)

@@ -27,6 +27,7 @@ recipients, `suppression.py` the list of those who never get anything; the SQL s
 """
 
 from bulkmail.ledger.group import CampaignLedger
+from bulkmail.ledger.opening import is_run_under_way
 from bulkmail.ledger.records import CampaignRecord, Enrolment
 from bulkmail.ledger.sqlite import SqliteLedger
 from bulkmail.ledger.suppression import release, suppress
@@ -38,6 +39,7 @@ __all__ = [
     "Enrolment",
     "LedgerView",
     "SqliteLedger",
+    "is_run_under_way",
     "release",
     "suppress",
 ]

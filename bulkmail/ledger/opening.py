@@ -6,12 +6,15 @@ synchronous=FULL: a commit that returned is on the disk.
 
 import os
 import sqlite3
+from contextlib import closing
 from importlib.resources import files
 from pathlib import Path
 
 from bulkmail.errors import LedgerBusyError, LedgerError
 
 BUSY_SECONDS = 30
+LOOKED_AT_SECONDS = 0.2
+"""Longer than somebody looks whether a run is under way."""
 VERSION = 1
 """Of the schema; a ledger with a higher one is refused."""
 APPLICATION_ID = int.from_bytes(b"blkm")
@@ -54,11 +57,27 @@ def read_only(path: Path) -> sqlite3.Connection:
     return sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)
 
 
+def is_run_under_way(path: Path) -> bool:
+    """Whether a process holds the run lock of the ledger at `path`. Only looks."""
+    lock = path.resolve().with_name(f"{path.resolve().name}.lock")
+    if not os.path.isfile(lock):
+        return False
+    try:
+        with closing(sqlite3.connect(f"{lock.as_uri()}?mode=ro", uri=True, timeout=0)) as db:
+            db.execute("SELECT 1 FROM sqlite_master").fetchone()
+    except sqlite3.Error as error:
+        return error.sqlite_errorname == "SQLITE_BUSY"
+    return False
+
+
 def run_lock(path: Path) -> sqlite3.Connection:
     """Held until closed, or until the process ends in whatever way; works wherever SQLite does."""
     try:
         lock = sqlite3.connect(
-            f"{path.resolve()}.lock", timeout=0, isolation_level=None, check_same_thread=False
+            f"{path.resolve()}.lock",
+            timeout=LOOKED_AT_SECONDS,
+            isolation_level=None,
+            check_same_thread=False,
         )
         lock.execute("BEGIN EXCLUSIVE")
     except sqlite3.OperationalError as error:
