@@ -10,11 +10,13 @@ import pty
 import re
 import signal
 import sqlite3
+import time
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 
 import pytest
 
+from bulkmail.ledger import SqliteLedger
 from bulkmail.sandbox.receiving import Hangup
 
 from .conftest import Project, StartServer
@@ -647,15 +649,39 @@ async def test_a_rehearsal_can_be_repeated(project: Project) -> None:
     assert len(list((project.folder / "sandbox" / "Maildir" / "new").iterdir())) == 9
 
 
-async def test_a_suppression_that_must_wait_is_told_why(project: Project) -> None:
+@pytest.mark.parametrize("command", ["add", "remove"])
+async def test_a_suppression_that_must_wait_is_told_why(project: Project, command: str) -> None:
+    """At once, while a run waits at its question."""
     await project.bulkmail("suppress", "add", "kim@example.com")
-    db = sqlite3.connect(project.folder / "bulkmail.sqlite", isolation_level=None)
-    db.execute("BEGIN IMMEDIATE")
-    process = await project.start("suppress", "add", "lee@example.com")
-    _, err = await process.communicate()
-    db.close()
-    assert process.returncode == 75
-    assert "a run is being prepared in" in err.decode()
+    path = project.folder / "bulkmail.sqlite"
+    run = SqliteLedger(path)
+    with run.enrolling():
+        began = time.monotonic()
+        refused = await project.bulkmail("suppress", command, "kim@example.com")
+        assert time.monotonic() - began < 10
+    run.close()
+    assert refused.status == 75
+    assert refused.err == (
+        f"nothing was changed: a run is being prepared in {path}, and will not see it."
+        " Answer its question, with no if it should, then try again\n"
+    )
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as db:
+        db.execute("BEGIN IMMEDIATE")
+        refused = await project.bulkmail("suppress", command, "kim@example.com")
+    assert refused.status == 75
+    assert f"another program is writing to {path}. Let it finish, then" in refused.err
+    assert (await project.bulkmail("suppress", command, "kim@example.com")).status == 0
+
+
+async def test_a_suppression_waits_for_a_commit(project: Project) -> None:
+    """Of a run that sends: an instant is waited for."""
+    await project.bulkmail("suppress", "add", "kim@example.com")
+    path = project.folder / "bulkmail.sqlite"
+    with contextlib.closing(SqliteLedger(path)) as run:
+        with run.enrolling():
+            process = await project.start("suppress", "add", "lee@example.com")
+            await asyncio.sleep(1)
+        assert await process.wait() == 0
 
 
 async def test_a_dry_run_of_the_longest_names(project: Project) -> None:
