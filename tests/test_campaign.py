@@ -1,6 +1,9 @@
 """Campaign files: what is understood, and how mistakes are told."""
 
 import os
+import signal
+import threading
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -11,6 +14,7 @@ from pydantic import TypeAdapter
 
 from bulkmail.campaign import read_campaign
 from bulkmail.campaign.files import media_type
+from bulkmail.campaign.patience import SECONDS, in_time
 from bulkmail.campaign.secrets import read_secret
 from bulkmail.campaign.values import OneMailbox
 from bulkmail.compose.message import FileFaultError, Mailbox, PersonalFile
@@ -576,3 +580,37 @@ def test_rates_of_domains(write) -> None:
         "xn--vv4b11d.example": (),
     }
     assert file.stop_after_failures == 25
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("pattern", ["(a+)+@x.*", "(a|aa)+@x.*", "(.*a){30}", "(\\w+\\.?)*@y.*"])
+def test_an_own_pattern_that_has_no_end_is_stopped(write, pattern: str) -> None:
+    """The pattern, its place and the row are told; an address that it takes in time is a row."""
+    source = f"{GOOD}addresses: {{pattern: '{pattern}'}}\n".replace(
+        "{email: kim@example.com, name: 김연주}", "file: people.csv"
+    )
+    path = write(source)
+    (path.parent / "people.csv").write_text(f"email,name\n{'a' * 40}b@x.example,Kim\n")
+    [problem] = problems(path)
+    assert problem.startswith(f"july.yaml:7:22: the pattern {pattern!r} takes over 1 second")
+    assert "people.csv:2" in problem
+    (path.parent / "people.csv").write_text("email,name\na@x.example,Kim\nb@x.example,Lee\n")
+    rows = rows_of(read_campaign(path))
+    assert [row.fault is None or "does not match" in row.fault for row in rows] == [True, True]
+
+
+def test_only_one_address_is_stopped_not_a_long_list() -> None:
+    """The second is that of an address; what else runs meanwhile is not stopped."""
+    check = in_time(lambda seconds: sum(range(int(seconds * 1_000_000))) >= 0)
+    began = time.process_time()
+    while time.process_time() - began < SECONDS * 1.5:
+        assert check(0.1)
+    assert signal.getitimer(signal.ITIMER_VIRTUAL) == (0.0, 0.0)
+
+
+def test_in_another_thread_nothing_is_stopped() -> None:
+    found: list[str] = []
+    thread = threading.Thread(target=lambda: found.append(in_time(str.upper)("a")))
+    thread.start()
+    thread.join()
+    assert found == ["A"]

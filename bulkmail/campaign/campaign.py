@@ -7,9 +7,10 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
-from bulkmail.address import address_check
+from bulkmail.address import PATTERNS, address_check
 from bulkmail.campaign.file import CampaignFile, EarlierCampaign, FileSource
 from bulkmail.campaign.nodes import Places
+from bulkmail.campaign.patience import SECONDS, EndlessError, in_time
 from bulkmail.campaign.secrets import read_secret
 from bulkmail.campaign.sources import address_rows, file_rows, person_row
 from bulkmail.campaign.templates import TemplateFolders
@@ -148,7 +149,7 @@ class Campaign(Located):
         `remark` is told what a person should know about the sources. Raises CampaignError for a
         source that is wrong as a whole.
         """
-        address_fault = address_check(self.file.addresses.pattern)
+        address_fault = self._address_check()
         in_headers = self._names_in_headers()
         for row in self._source_rows(earlier, remark):
             if clash := self.file.variables.keys() & row.fields.keys():
@@ -156,7 +157,7 @@ class Campaign(Located):
                 source = row.source.rpartition(":")[0]
                 message = f'"{name}" is also a column of {source}; rename one'
                 raise CampaignError([Problem(self.places.key(("variables", name)), message)])
-            fault = row.fault or address_fault(row.address) or _header_fault(row.fields, in_headers)
+            fault = row.fault or address_fault(row) or _header_fault(row.fields, in_headers)
             yield row if fault is None else replace(row, fault=fault)
 
     def excluded(self) -> Iterator[tuple[str, str]]:
@@ -165,6 +166,31 @@ class Campaign(Located):
             place = self.places.value(("exclude", index))
             for address, at in address_rows(source, self.folder / source.file, place):
                 yield address, f"stands in {at}"
+
+    def _address_check(self) -> Callable[[Row], str | None]:
+        """What tells why the address of a row is not sent to. Raises CampaignError for a pattern
+        that does not come to an end.
+        """
+        pattern = self.file.addresses.pattern
+        check = address_check(pattern)
+        if pattern in PATTERNS:
+            return lambda row: check(row.address)
+        limited = in_time(check)
+
+        def fault(row: Row) -> str | None:
+            try:
+                return limited(row.address)
+            except EndlessError:
+                message = (
+                    f"the pattern {pattern!r} takes over {SECONDS} second for the address at"
+                    f" {row.source}, and may have no end; write it without a repetition in a"
+                    " repetition, such as (a+)+"
+                )
+                raise CampaignError(
+                    [Problem(self.places.value(("addresses", "pattern")), message)]
+                ) from None
+
+        return fault
 
     def _source_rows(self, earlier: Earlier, remark: Callable[[str], None]) -> Iterator[Row]:
         for index, source in enumerate(self.file.recipients):
