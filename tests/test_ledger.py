@@ -410,6 +410,22 @@ def test_a_ledger_can_be_read_while_it_is_written(
         view.close()
 
 
+def test_the_columns_of_a_report_are_those_of_its_rows(
+    path: Path, ledger: SqliteLedger, campaign: CampaignRecord
+) -> None:
+    """Also if a run enrols others between the two."""
+    ledger.enrol(campaign, [row("a@example.com", z="1", a="2"), row("b@example.com", a="3", b="4")])
+    view = LedgerView(path)
+    assert view.columns(campaign, []) == ["z", "a", "b"]
+    ledger.enrol(campaign, [row("c@example.com", c="5")])
+    assert [list(told["fields"]) for told in view.report(campaign, [])] == [["z", "a"], ["a", "b"]]
+    assert view.columns(campaign, [State.FAILED]) == []
+    view.close()
+    view = LedgerView(path)
+    assert view.columns(campaign, [State.PENDING]) == ["z", "a", "b", "c"]
+    view.close()
+
+
 def test_a_newer_ledger_is_refused_with_words(path: Path) -> None:
     SqliteLedger(path).close()
     sqlite3.connect(path).execute("PRAGMA user_version = 99").connection.close()

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import csv
 import email
 import email.policy
 import json
@@ -294,6 +295,37 @@ async def test_a_report_can_go_to_a_file_and_holds_no_formulas(
     lines = out.read_text().split("\n")
     assert lines[0].startswith("email,state,source,reason")
     assert lines[1].startswith("'=cmd@example.com,accepted,people.csv:2")
+
+
+async def test_a_report_for_a_spreadsheet_holds_the_columns_of_the_list(
+    serve: StartServer, project: Project
+) -> None:
+    """Those of all sources, after ours, told apart from ours, and none of them a formula."""
+    server = await serve()
+    project.write(
+        "people.csv", 'email,name,State,=x\nkim@example.com,김연주,-1,=2\nno,"a, b",x,y\n'
+    )
+    project.write("more.jsonl", '{"email": "lee@example.com", "seat": 3}\n')
+    path = project.campaign(server)
+    path.write_text(path.read_text().replace("people.csv", "people.csv\n  - file: more.jsonl"))
+    project.write("letter.txt", "Hi\n")
+    path.write_text(path.read_text().replace("For {{ name }}", "Hi"))
+    result = await project.bulkmail("run", "letter.yaml", "--yes")
+    assert result.status == 0, result
+    report = await project.bulkmail("report", "letter.yaml", "--format", "csv")
+    headings, *rows = csv.reader(report.out.splitlines())
+    assert headings[:2] == ["email", "state"]
+    assert headings[8:] == ["name", "fields.State", "'=x", "seat"]
+    assert [(row[0], *row[8:]) for row in rows] == [
+        ("kim@example.com", "김연주", "'-1", "'=2", ""),
+        ("no", "a, b", "x", "y", ""),
+        ("lee@example.com", "", "", "", "3"),
+    ]
+    few = await project.bulkmail(
+        "report", "letter.yaml", "--format", "csv", "--state", "invalid,failed"
+    )
+    headings, *rows = csv.reader(few.out.splitlines())
+    assert headings[8:] == ["name", "fields.State", "'=x"] and [row[0] for row in rows] == ["no"]
 
 
 # -- nothing but a real run writes the ledger ------------------------------------------------------

@@ -3,7 +3,7 @@
 import csv
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -44,7 +44,8 @@ def report(
 ) -> None:
     """Who got it, who did not, and why: one line per recipient."""
     ledger, record = options.recorded(file, in_sandbox)
-    lines = _FORMATS[form](ledger.report(record, states))
+    rows = ledger.report(record, states)
+    lines = _csv(rows, ledger.columns(record, states)) if form == "csv" else _LINES[form](rows)
     nobody = form != "csv"  # which has its heading
     for line in lines:
         nobody = False
@@ -66,15 +67,29 @@ def _json(rows: Iterator[dict[str, Any]]) -> Iterator[str]:
         yield json.dumps(row, ensure_ascii=False)
 
 
-def _csv(rows: Iterator[dict[str, Any]]) -> Iterator[str]:
-    yield _csv_line(_COLUMNS)
+def _csv(rows: Iterator[dict[str, Any]], own: Sequence[str]) -> Iterator[str]:
+    """Our columns, then the recipients' own."""
+    yield _csv_line(_headings(own))
     for row in rows:
-        yield _csv_line([_harmless(row[column]) for column in _COLUMNS])
+        fields = row["fields"]
+        yield _csv_line([row[name] for name in _COLUMNS] + [fields.get(name, "") for name in own])
 
 
-def _csv_line(cells: Any) -> str:
+def _headings(own: Sequence[str]) -> list[str]:
+    """An own column with the name of another, as spreadsheets compare them, is told apart."""
+    headings = list(_COLUMNS)
+    taken = set(_COLUMNS)
+    for name in own:
+        while name.casefold() in taken:
+            name = f"fields.{name}"
+        headings.append(name)
+        taken.add(name.casefold())
+    return headings
+
+
+def _csv_line(cells: Iterable[object]) -> str:
     line = io.StringIO()
-    csv.writer(line, lineterminator="").writerow(cells)
+    csv.writer(line, lineterminator="").writerow(map(_harmless, cells))
     return line.getvalue()
 
 
@@ -85,4 +100,4 @@ def _harmless(cell: object) -> object:
     return cell
 
 
-_FORMATS = {"text": _text, "csv": _csv, "json": _json}
+_LINES = {"text": _text, "json": _json}

@@ -46,14 +46,10 @@ class LedgerView:
         self, campaign: CampaignRecord, states: Collection[State]
     ) -> Iterator[dict[str, Any]]:
         """One dictionary per recipient, in the order of enrolment; no `states` means all."""
-        # All of them stand in order in the table itself; a few are found by the index, and sorted.
-        where = f"WHERE campaign_id = ? AND state IN ({marks(states)})"
-        if not states:
-            where = "NOT INDEXED WHERE campaign_id = ?"
-        rows = self._db.execute(
-            "SELECT address, state, source, reason, reply, attempts, in_doubt_events, message_id,"
-            f" fields FROM recipient {where} ORDER BY id",
-            (campaign.id, *states),
+        rows = self._in_states(
+            "address, state, source, reason, reply, attempts, in_doubt_events, message_id, fields",
+            campaign,
+            states,
         )
         names = ("email", "state", "source", "reason", "reply", "attempts", "in_doubt_events")
         for *values, message_id, fields in rows:
@@ -62,6 +58,29 @@ class LedgerView:
                 "message_id": message_id,
                 "fields": json.loads(fields),
             }
+
+    def columns(self, campaign: CampaignRecord, states: Collection[State]) -> list[str]:
+        """The names of all `fields` that `report` will hold, in the order of their first row.
+
+        Also while a run writes: what is read from now on is as it is now.
+        """
+        if not self._db.in_transaction:
+            self._db.execute("BEGIN")
+        names: dict[str, None] = {}
+        for (fields,) in self._in_states("fields", campaign, states):
+            names.update(dict.fromkeys(json.loads(fields)))
+        return list(names)
+
+    def _in_states(
+        self, columns: str, campaign: CampaignRecord, states: Collection[State]
+    ) -> sqlite3.Cursor:
+        # All of them stand in order in the table itself; a few are found by the index, and sorted.
+        where = f"WHERE campaign_id = ? AND state IN ({marks(states)})"
+        if not states:
+            where = "NOT INDEXED WHERE campaign_id = ?"
+        return self._db.execute(
+            f"SELECT {columns} FROM recipient {where} ORDER BY id", (campaign.id, *states)
+        )
 
     def people(self, campaign: CampaignRecord, states: Collection[State]) -> Iterator[Row]:
         """Those of `campaign` in these states, as rows of a source, in the order of enrolment."""
