@@ -496,6 +496,39 @@ def test_a_list_of_long_lists_is_refused(shown: str) -> None:
     render("{% set a = [1] * 100 %}{% set b = [a] * 100 %}" + shown)
 
 
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("more", ["[x, x]", "x, x", "{'a': x, 'b': x}", "dict(a=x, b=x)", "[x] * 2", "[x] + [x]", "[row, x, x]"])  # fmt: skip
+@pytest.mark.parametrize("shown", ["", "{{ x }}", "{{ x == y }}", "{{ x|tojson }}", "{{ x in y }}"])
+def test_a_list_that_is_put_into_itself_again_and_again_is_refused(more: str, shown: str) -> None:
+    """Where it holds too much in all, whatever is done with it; a few times is a list like others."""
+    row = {"name": "Kim"}
+    source = "{% set y = [1] %}{% set x = [1] %}" + f"{{% set x = {more} %}}" * 60 + shown
+    assert failure(source, row=row).message == LONG
+    few = "{% set y = [1] %}{% set x = [1] %}" + f"{{% set x = {more} %}}" * 6 + shown
+    assert len(render(few, row=row)) < 9999
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize(
+    ("source", "told"),
+    [
+        ("{% set t = 'x' * 99999 %}{% set b = [t] * 9999 %}{{ b }}", LONG),
+        ("{% set b = [row] * 99999 %}{{ b }}", LONG),
+        ("{% set b = [row] * 999 %}{{ b|length }}", "999"),
+        ("{% set ns = namespace(a=[]) %}{% for i in range(900) %}{% set ns.a = ns.a + [row] %}{% endfor %}{{ ns.a|length }}", "900"),
+        ("{% for a, (b, c) in [(1, (2, 3))] %}{% set x, y = c, b %}{{ x }}{{ y }}{{ (a, b)[0] }}{% endfor %}", "321"),
+        ("{{ {'a': 1, 'b': [2]} }}{{ dict(a=1) }}{{ ('a',) }}{{ 1 in [1] and 1 is in [1] }}", "{'a': 1, 'b': [2]}{'a': 1}('a',)True"),
+    ],
+)  # fmt: skip
+def test_a_list_is_measured_with_all_that_it_holds(source: str, told: str) -> None:
+    """Each time that it holds it; what is measured already costs nothing again."""
+    row = {"name": "Kim", "words": "x" * 900}
+    if told is LONG:
+        assert failure(source, row=row).message == LONG
+    else:
+        assert render(source, row=row) == told
+
+
 @pytest.mark.parametrize(
     ("source", "what"),
     [

@@ -13,8 +13,8 @@ nor mail.
 
 from collections.abc import Callable, Iterable, Iterator, Sized
 from functools import partial
-from itertools import islice
-from types import BuiltinMethodType, MethodType
+from itertools import chain, islice
+from types import BuiltinMethodType, MappingProxyType, MethodType
 from typing import Any
 
 from jinja2 import Template, TemplateSyntaxError, nodes
@@ -54,6 +54,7 @@ class Meter:
     def renew(self) -> None:
         """A new rendering begins."""
         self._left, self.depth = STEPS, 0
+        self._weights: dict[int, tuple[object, int]] = {}
 
     def pay(self, steps: int) -> None:
         self._left -= steps
@@ -79,6 +80,35 @@ class Meter:
         elif isinstance(value, Iterator) and not isinstance(value, LoopContext):
             return self.made(list(islice(value, ITEMS + 1)))
         return value
+
+    def held(self, value: Any) -> Any:
+        """A list or mapping that an expression made, refused where it holds too much in all: one
+        that is put into itself twice, again and again, could never be printed or compared.
+        """
+        made = self.made(value)
+        self._weight(made)
+        return made
+
+    def mapping(self, *args: Any, **named: Any) -> Any:
+        """The function `dict` of templates."""
+        return self.held(dict(*args, **named))
+
+    def _weight(self, value: Any) -> int:
+        """The characters and items of `value` and of all that it holds, as often as it holds it.
+
+        What was measured in this rendering is not measured again, and stays, since its id does.
+        """
+        if isinstance(value, str):
+            return len(value)
+        if not isinstance(value, list | tuple | dict | MappingProxyType):
+            return 1
+        if (known := self._weights.get(id(value))) is not None:
+            return known[1]
+        inside = value if isinstance(value, list | tuple) else chain(value, value.values())
+        weight = len(value) + sum(map(self._weight, inside))
+        check_length(weight)
+        self._weights[id(value)] = value, weight
+        return weight
 
     def shown(self, value: Any) -> str:
         """A value as it is printed in the body of a loop, paid for."""
@@ -122,7 +152,7 @@ class _Metered:
 
 
 # What is inserted into a parsed template, as filters with names that no template can write.
-_TURNS, _PAY, _MADE, _SHOWN = " turns", " pay", " made", " shown"
+_TURNS, _PAY, _MADE, _HELD, _SHOWN = " turns", " pay", " made", " held", " shown"
 
 
 class _Paying(NodeTransformer):
@@ -179,6 +209,15 @@ class _Paying(NodeTransformer):
         if not all(isinstance(name, nodes.Const) for name in named):
             message = "the name of a template is written out; choose among them with {% if %}"
             raise TemplateSyntaxError(message, node.lineno, self._name, self._filename)
+
+    def visit_literal(self, node: Any) -> nodes.Node:
+        """One that names nothing holds what stands in it."""
+        is_target = isinstance(node, nodes.Tuple) and node.ctx != "load"
+        is_plain = node.find(nodes.Name) is None
+        self.generic_visit(node)
+        return node if is_target or is_plain else _own(_HELD, node)
+
+    visit_List = visit_Tuple = visit_Dict = visit_literal
 
     def visit_Concat(self, node: nodes.Concat) -> nodes.Filter:
         self.generic_visit(node)
@@ -237,6 +276,7 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
         self.meter = meter = Meter()
         super().__init__(**options, optimized=False)
         self.globals["range"] = _Metered(meter, "range", safe_range)
+        self.globals["dict"] = _Metered(meter, "dict", meter.mapping)
         self.globals["lipsum"] = _Metered(meter, "lipsum", NO_LIPSUM)
         self.filters = {
             **{
@@ -246,6 +286,7 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
             _TURNS: meter.turns,
             _PAY: meter.pay,
             _MADE: meter.made,
+            _HELD: meter.held,
             _SHOWN: meter.shown,
         }
 
@@ -260,7 +301,7 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
 
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
         OPERATORS[operator](left, right)
-        return self.meter.made(super().call_binop(context, operator, left, right))
+        return self.meter.held(super().call_binop(context, operator, left, right))
 
     def getattr(self, obj: Any, attribute: str) -> Any:
         if type(obj) is dict and attribute in obj and attribute not in _DICT_ATTRIBUTES:
