@@ -297,7 +297,7 @@ def test_an_unasked_reply_ends_the_session(surprise: bytes) -> None:
     [
         ((b"354 what?\r\n",), {1: "mail"}),
         ((OK, b"354 what?\r\n"), {1: "rcpt"}),
-        ((OK, OK, b"250 what?\r\n"), {1: "data"}),
+        ((OK, OK, b"250 what?\r\n"), {1: "rcpt"}),
         ((OK, OK, GO, GO), {1: "dot 354"}),
     ],
 )
@@ -336,7 +336,7 @@ def test_one_answer_too_many_is_credited_to_nobody() -> None:
     session.offer(1, 2)
     session.answer(OK, OK, GO)
     session.answer(OK, OK, OK, OK)
-    assert session.phases() == {1: "dot 250", 2: "data"}
+    assert session.phases() == {1: "dot 250", 2: "rcpt"}
 
 
 def test_quit_ends_an_idle_session() -> None:

@@ -43,6 +43,7 @@ class Campaign:
     path: Path
     ledger: SqliteLedger
     record: CampaignRecord
+    content_id: int
     settled: list[tuple[str, str]] = field(default_factory=list)
     delivery: Delivery | None = None
 
@@ -66,7 +67,7 @@ class Campaign:
                 domain_paces.recall(domain, recalled)
             else:
                 pace.recall(recalled)
-        changes = CampaignLedger(self.ledger, self.record, account)
+        changes = CampaignLedger(self.ledger, self.record, account, self.content_id)
 
         def settled(recipient: Recipient, state: State, outcome: Outcome) -> None:
             self.settled.append((recipient.address, state))
@@ -114,7 +115,7 @@ async def enrol(tmp_path: Path) -> AsyncIterator[Enrol]:
         record = ledger.campaign("july", time.time())
         ledger.enrol(record, (Row(address(n), {}, f"m.csv:{n + 2}") for n in range(number)))
         made.append(ledger)
-        return Campaign(path, ledger, record)
+        return Campaign(path, ledger, record, ledger.content_id(record, "content"))
 
     yield enrol
     for ledger in made:
@@ -566,7 +567,7 @@ async def test_a_ledger_that_fails_stops_the_run_before_the_next_dot(
     db = campaign.ledger._db
     [pages] = db.execute("PRAGMA page_count").fetchone()
     db.execute(f"PRAGMA max_page_count = {pages + 3}")
-    ledger = CampaignLedger(campaign.ledger, campaign.record, "a")
+    ledger = CampaignLedger(campaign.ledger, campaign.record, "a", campaign.content_id)
     delivery = Delivery(
         ledger,
         SubmissionServer(server.submission),
@@ -684,7 +685,7 @@ async def test_a_grant_that_waited_long_for_its_connection_is_renewed(
 ) -> None:
     """Else it would leave on top of a later window's. Not where that would cost an hour."""
     campaign = enrol(2)
-    ledger = CampaignLedger(campaign.ledger, campaign.record, "a")
+    ledger = CampaignLedger(campaign.ledger, campaign.record, "a", campaign.content_id)
     paces = DomainPaces({})
     desk = Desk(Queues(ledger, paces), Pace([rate]), paces, QUICK, Halt())
     granted = await desk.next()

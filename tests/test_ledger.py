@@ -57,6 +57,10 @@ def campaign(ledger: SqliteLedger) -> CampaignRecord:
     return ledger.campaign("july", 1000.0)
 
 
+def changes_of(ledger: SqliteLedger, campaign: CampaignRecord) -> CampaignLedger:
+    return CampaignLedger(ledger, campaign, "a", ledger.content_id(campaign, "content"))
+
+
 def states(ledger: SqliteLedger, campaign: CampaignRecord) -> dict[str, int]:
     return {str(state): number for state, number in ledger.tally(campaign).items()}
 
@@ -87,8 +91,8 @@ def test_enrolling_again_keeps_what_is_known(
     """Who has it keeps it; who is new is added; who is pending gets the new data."""
     ledger.enrol(campaign, people(2))
     first, second = ledger.unsent(campaign)
-    ledger.record("a", [intent(first.id)])
-    ledger.record("a", [Settlement(first.id, State.ACCEPTED, OK)])
+    ledger.record("a", None, [intent(first.id)])
+    ledger.record("a", None, [Settlement(first.id, State.ACCEPTED, OK)])
     found = ledger.enrol(
         campaign,
         [
@@ -123,8 +127,8 @@ def test_who_was_deferred_cancelled_and_put_back_is_claimed_with_the_new_data(
 ) -> None:
     ledger.enrol(campaign, people(1))
     [recipient] = ledger.claims(campaign).take(10, 0.0)[0]
-    ledger.record("a", [intent(recipient.id)])
-    ledger.record("a", [Settlement(recipient.id, State.DEFERRED, LATER, due_at=9e9)])
+    ledger.record("a", None, [intent(recipient.id)])
+    ledger.record("a", None, [Settlement(recipient.id, State.DEFERRED, LATER, due_at=9e9)])
     ledger.enrol(campaign, [row("other@example.com")])
     ledger.cancel_removed(campaign)
     ledger.enrol(campaign, [row("p0@example.com", name="New"), row("other@example.com")])
@@ -151,9 +155,9 @@ def test_who_is_excluded_later_gets_no_more_and_who_has_it_keeps_it(
     """Deferred and pending become suppressed; accepted stays; taken off, they are pending."""
     ledger.enrol(campaign, people(3))
     first, second, _ = ledger.unsent(campaign)
-    ledger.record("a", [intent(first.id), intent(second.id)])
-    ledger.record("a", [Settlement(first.id, State.ACCEPTED, OK)])
-    ledger.record("a", [Settlement(second.id, State.DEFERRED, LATER, due_at=9e9)])
+    ledger.record("a", None, [intent(first.id), intent(second.id)])
+    ledger.record("a", None, [Settlement(first.id, State.ACCEPTED, OK)])
+    ledger.record("a", None, [Settlement(second.id, State.DEFERRED, LATER, due_at=9e9)])
     everyone = [(f"p{n}@example.com", "left") for n in range(3)]
     assert ledger.enrol(campaign, people(3), everyone).suppressed == 2
     assert states(ledger, campaign) == {"accepted": 1, "suppressed": 2}
@@ -232,8 +236,8 @@ def test_people_of_an_earlier_campaign(
     """By state, with all their fields, in order, however many."""
     ledger.enrol(campaign, people(1200))
     ids = [r.id for r in ledger.unsent(campaign)][::2]
-    ledger.record("a", [intent(id_) for id_ in ids])
-    ledger.record("a", [Settlement(id_, State.FAILED, LATER) for id_ in ids])
+    ledger.record("a", None, [intent(id_) for id_ in ids])
+    ledger.record("a", None, [Settlement(id_, State.FAILED, LATER) for id_ in ids])
     view = LedgerView(path)
     assert list(view.people(campaign, [State.FAILED])) == people(1200)[::2]
     view.close()
@@ -243,16 +247,37 @@ def test_a_campaign_that_has_another_name_but_the_same_content_and_people(
     ledger: SqliteLedger, campaign: CampaignRecord
 ) -> None:
     ledger.enrol(campaign, people(3))
-    ledger.set_content_digest(campaign, "content")
-    sent = [r.id for r in ledger.unsent(campaign)][:2]
+    content = ledger.content_id(campaign, "content")
+    sent = ids_of(ledger, campaign)[:2]
     other = ledger.campaign("august", 2000.0)
     ledger.enrol(other, [*people(3), row("new@example.com")])
     assert ledger.sent_before(other, "content") is None, "nobody has it yet"
-    ledger.record("a", [intent(id_) for id_ in sent])
-    ledger.record("a", [Settlement(sent[0], State.ACCEPTED, OK)])
+    ledger.record("a", content, [intent(id_) for id_ in sent])
+    ledger.record("a", content, [Settlement(sent[0], State.ACCEPTED, OK)])
     assert ledger.sent_before(other, "content") == ("july", 2), "in flight may have it"
     assert ledger.sent_before(other, "other content") is None
     assert ledger.sent_before(campaign, "content") is None
+
+
+def test_who_has_which_content(ledger: SqliteLedger, campaign: CampaignRecord) -> None:
+    """By what each was given, not by what the campaign was last: it may have changed and back."""
+    ledger.enrol(campaign, people(5))
+    first, second, third, fourth, _ = ids_of(ledger, campaign)
+    old, new = (ledger.content_id(campaign, digest) for digest in ("old", "new"))
+    assert ledger.content_id(campaign, "old") == old
+    ledger.record("a", old, [intent(first), intent(second)])
+    ledger.record("a", old, [Settlement(first, State.ACCEPTED, OK),
+                             Settlement(second, State.FAILED, LATER)])  # fmt: skip
+    assert (ledger.who_has(campaign, old), ledger.is_proven(campaign, old)) == ((1, 0), True)
+    assert (ledger.who_has(campaign, new), ledger.is_proven(campaign, new)) == ((0, 1), False)
+    ledger.record("a", new, [intent(third), intent(fourth)])
+    ledger.record("a", new, [Settlement(third, State.IN_DOUBT, LATER),
+                             Settlement(fourth, State.PENDING, LATER)])  # fmt: skip
+    assert ledger.who_has(campaign, new) == (1, 1)
+    assert not ledger.is_proven(campaign, new), "nobody answered that it was accepted"
+    other = ledger.campaign("august", 2000.0)
+    ledger.enrol(other, people(5))
+    assert ledger.sent_before(other, "old") == ledger.sent_before(other, "new") == ("july", 1)
 
 
 def test_who_was_deferred_here_and_got_it_there_is_noticed(
@@ -260,18 +285,61 @@ def test_who_was_deferred_here_and_got_it_there_is_noticed(
 ) -> None:
     """Also who may have it from there: an event of doubt is never forgotten."""
     ledger.enrol(campaign, people(2))
-    first, second = ledger.unsent(campaign)
-    ledger.record("a", [intent(first.id), intent(second.id)])
-    ledger.record("a", [Settlement(r.id, State.DEFERRED, LATER, due_at=1.0)
-                        for r in (first, second)])  # fmt: skip
+    defer(ledger, ids_of(ledger, campaign), lambda id_: 1.0)
     other = ledger.campaign("august", 2000.0)
     ledger.enrol(other, people(2))
-    ledger.set_content_digest(other, "content")
-    got, doubtful = ledger.unsent(other)
-    ledger.record("a", [intent(got.id), intent(doubtful.id)])
-    ledger.record("a", [Settlement(got.id, State.ACCEPTED, OK),
-                        Settlement(doubtful.id, State.IN_DOUBT, OK)])  # fmt: skip
+    content = ledger.content_id(other, "content")
+    got, doubtful = ids_of(ledger, other)
+    ledger.record("a", content, [intent(got), intent(doubtful)])
+    ledger.record("a", content, [Settlement(got, State.ACCEPTED, OK),
+                                 Settlement(doubtful, State.IN_DOUBT, OK)])  # fmt: skip
     assert ledger.sent_before(campaign, "content") == ("august", 2)
+
+
+def test_who_was_meant_again_stays_so(ledger: SqliteLedger, campaign: CampaignRecord) -> None:
+    """Also with other data, and when sent to again after a doubt; who comes back is not meant."""
+    ledger.enrol(campaign, people(3))
+    content = ledger.content_id(campaign, "content")
+    ledger.record("a", content, [intent(id_) for id_ in ids_of(ledger, campaign)])
+    other = ledger.campaign("august", 2000.0)
+    ledger.enrol(other, people(3))
+    ledger.set_meant_again(other, "content")
+    first, *_ = ids_of(ledger, other)
+    ledger.record("a", ledger.content_id(other, "content"), [intent(first)])
+    other = ledger.campaign("august", 2000.0)
+    ledger.recover(other)
+    mended = [row("p0@example.com", name="Mended"), *people(3)[1:]]
+    ledger.enrol(other, mended)
+    ledger.resend_in_doubt(other)
+    assert ledger.sent_before(ledger.campaign("august", 2000.0), "content") is None
+    ledger.enrol(other, mended[:2])
+    ledger.cancel_removed(other)
+    ledger.enrol(other, mended)
+    assert ledger.sent_before(ledger.campaign("august", 2000.0), "content") == ("july", 1)
+
+
+def test_who_may_have_it_is_in_doubt_until_sent_to_again(
+    ledger: SqliteLedger, campaign: CampaignRecord
+) -> None:
+    """Sent to again as the campaign said then, refused for now, and held as it says now."""
+    ledger.enrol(campaign, people(1))
+    [id_] = ids_of(ledger, campaign)
+    content = ledger.content_id(campaign, "content")
+    ledger.record("a", content, [intent(id_)])
+    ledger.recover(campaign)
+    ledger.enrol(campaign, people(1))
+    ledger.resend_in_doubt(campaign)
+    ledger.record("a", content, [intent(id_)])
+    ledger.record("a", content, [Settlement(id_, State.DEFERRED, LATER, due_at=9e9)])
+    assert ledger.who_has(campaign, content) == (1, 0)
+    ledger.recover(campaign)
+    assert states(ledger, campaign) == {"in_doubt": 1}
+    ledger.enrol(campaign, people(1), excluded=[("p0@example.com", "suppressed")])
+    assert states(ledger, campaign) == {"in_doubt": 1}
+    ledger.enrol(campaign, people(1))
+    ledger.resend_in_doubt(campaign)
+    assert states(ledger, campaign) == {"deferred": 1}, "due when it was due"
+    assert ledger.claims(campaign).next_due_at() == 9e9
 
 
 def test_an_enrolment_that_fails_leaves_nothing(path: Path, ledger: SqliteLedger) -> None:
@@ -287,15 +355,15 @@ def test_an_enrolment_that_fails_leaves_nothing(path: Path, ledger: SqliteLedger
 def test_the_way_of_a_recipient(ledger: SqliteLedger, campaign: CampaignRecord) -> None:
     ledger.enrol(campaign, people(1))
     [recipient] = ledger.claims(campaign).take(10, 0.0)[0]
-    ledger.record("a", [intent(recipient.id, 1000.0)])
+    ledger.record("a", None, [intent(recipient.id, 1000.0)])
     assert states(ledger, campaign) == {"in_flight": 1}
     assert ledger.claims(campaign).take(10, 0.0)[0] == []
-    ledger.record("a", [Settlement(recipient.id, State.DEFERRED, LATER, due_at=1300.0)])
+    ledger.record("a", None, [Settlement(recipient.id, State.DEFERRED, LATER, due_at=1300.0)])
     assert ledger.claims(campaign).take(10, 1299.0)[0] == []
     [again] = ledger.claims(campaign).take(10, 1300.0)[0]
     assert (again.attempts, again.first_attempt_at) == (1, 1000.0)
-    ledger.record("a", [intent(recipient.id, 1300.0)])
-    ledger.record("a", [Settlement(recipient.id, State.ACCEPTED, OK)])
+    ledger.record("a", None, [intent(recipient.id, 1300.0)])
+    ledger.record("a", None, [Settlement(recipient.id, State.ACCEPTED, OK)])
     assert states(ledger, campaign) == {"accepted": 1}
 
 
@@ -305,9 +373,9 @@ def test_a_released_recipient_is_pending_and_no_attempt_counts(
     """Nothing of its message was ever sent: the next try is the first, with its own date."""
     ledger.enrol(campaign, people(1))
     [recipient] = ledger.claims(campaign).take(10, 0.0)[0]
-    ledger.record("a", [intent(recipient.id)])
+    ledger.record("a", None, [intent(recipient.id)])
     lost = Outcome(Phase.MAIL, None, "lost")
-    ledger.record("a", [Settlement(recipient.id, State.PENDING, lost)])
+    ledger.record("a", None, [Settlement(recipient.id, State.PENDING, lost)])
     [again] = ledger.claims(campaign).take(10, 0.0)[0]
     assert (again.attempts, again.first_attempt_at) == (0, None)
 
@@ -317,8 +385,8 @@ def test_what_was_in_flight_when_a_run_died_is_in_doubt(
 ) -> None:
     ledger.enrol(campaign, people(3))
     ids = [recipient.id for recipient in ledger.unsent(campaign)]
-    ledger.record("a", [intent(ids[0]), intent(ids[1])])
-    ledger.record("a", [Settlement(ids[0], State.ACCEPTED, OK)])
+    ledger.record("a", None, [intent(ids[0]), intent(ids[1])])
+    ledger.record("a", None, [Settlement(ids[0], State.ACCEPTED, OK)])
     ledger.close()
     after = SqliteLedger(path)
     assert after.recover(campaign) == 1
@@ -333,19 +401,19 @@ def test_a_state_that_something_else_changed_is_an_error(
     """All of the group is undone: nothing is sent on a state that is not known."""
     ledger.enrol(campaign, people(2))
     first, second = ledger.unsent(campaign)
-    ledger.record("a", [intent(first.id)])
+    ledger.record("a", None, [intent(first.id)])
     with pytest.raises(LedgerError, match="not in the state"):
-        ledger.record("a", [intent(second.id), intent(first.id)])
+        ledger.record("a", None, [intent(second.id), intent(first.id)])
     assert states(ledger, campaign) == {"in_flight": 1, "pending": 1}
     with pytest.raises(LedgerError, match="not in the state"):
-        ledger.record("a", [Settlement(second.id, State.ACCEPTED, OK)])
+        ledger.record("a", None, [Settlement(second.id, State.ACCEPTED, OK)])
 
 
 def test_grants_are_remembered_by_account(ledger: SqliteLedger, campaign: CampaignRecord) -> None:
     ledger.enrol(campaign, people(3))
     first, second, third = ledger.unsent(campaign)
-    ledger.record("kim@a:465", [intent(first.id, 100.0), intent(second.id, 101.0)])
-    ledger.record("kim@b:465", [intent(third.id, 102.0)])
+    ledger.record("kim@a:465", None, [intent(first.id, 100.0), intent(second.id, 101.0)])
+    ledger.record("kim@b:465", None, [intent(third.id, 102.0)])
     assert ledger.grants("kim@a:465", now=200.0) == {"": [(101.0, 2)]}
     assert ledger.grants("kim@a:465", now=86400 + 101.5) == {}
     assert ledger.grants("kim@b:465", now=200.0) == {"": [(102.0, 1)]}
@@ -355,7 +423,7 @@ def test_grants_of_one_second_are_one_row(ledger: SqliteLedger, campaign: Campai
     """At their latest time, so that a window is never thought emptier than it is."""
     ledger.enrol(campaign, people(3))
     for at, recipient in zip((100.1, 100.9, 101.0), ledger.unsent(campaign), strict=True):
-        ledger.record("a", [intent(recipient.id, at)])
+        ledger.record("a", None, [intent(recipient.id, at)])
     assert ledger.grants("a", now=200.0) == {"": [(100.9, 2), (101.0, 1)]}
 
 
@@ -517,7 +585,7 @@ async def test_an_intent_is_on_disk_when_it_returns(
     path: Path, ledger: SqliteLedger, campaign: CampaignRecord
 ) -> None:
     ledger.enrol(campaign, people(1))
-    changes = CampaignLedger(ledger, campaign, "a")
+    changes = changes_of(ledger, campaign)
     [recipient], _ = await changes.claim(10, 1.0)
     view = LedgerView(path)
     assert await changes.intend(intent(recipient.id))
@@ -530,15 +598,15 @@ async def test_changes_that_arrive_during_a_commit_share_the_next(
     ledger: SqliteLedger, campaign: CampaignRecord, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ledger.enrol(campaign, people(100))
-    changes = CampaignLedger(ledger, campaign, "a")
+    changes = changes_of(ledger, campaign)
     groups, first_may_end = [], threading.Event()
     record = ledger.record
 
-    def slow_record(account: str, group: list[Intent | Settlement]) -> None:
+    def slow_record(account: str, content_id: int, group: list[Intent | Settlement]) -> None:
         if not groups:
             first_may_end.wait(10)
         groups.append(len(group))
-        record(account, group)
+        record(account, content_id, group)
 
     monkeypatch.setattr(ledger, "record", slow_record)
     recipients, _ = await changes.claim(100, 1.0)
@@ -570,8 +638,10 @@ def ids_of(ledger: SqliteLedger, campaign: CampaignRecord) -> list[int]:
 
 
 def defer(ledger: SqliteLedger, ids: Sequence[int], due_at: Callable[[int], float]) -> None:
-    ledger.record("a", [intent(id_) for id_ in ids])
-    ledger.record("a", [Settlement(id_, State.DEFERRED, LATER, due_at=due_at(id_)) for id_ in ids])
+    ledger.record("a", None, [intent(id_) for id_ in ids])
+    ledger.record(
+        "a", None, [Settlement(id_, State.DEFERRED, LATER, due_at=due_at(id_)) for id_ in ids]
+    )
 
 
 @pytest.mark.parametrize("limit", [1, 10, 1000])
@@ -621,8 +691,8 @@ def test_one_that_was_due_and_released_is_due_again_and_not_claimed_again(
     defer(ledger, [first], lambda id_: 1.0)
     claims = ledger.claims(campaign)
     assert [r.id for r in claims.take(1, 2.0)[0]] == [first]
-    ledger.record("a", [intent(first)])
-    ledger.record("a", [Settlement(first, State.PENDING, Outcome(Phase.MAIL, None, "lost"))])
+    ledger.record("a", None, [intent(first)])
+    ledger.record("a", None, [Settlement(first, State.PENDING, Outcome(Phase.MAIL, None, "lost"))])
     assert ledger.tally(campaign) == {State.DEFERRED: 1, State.PENDING: 1}
     assert every_claim(claims, 10) == [second]
     assert every_claim(ledger.claims(campaign), 10) == [first, second]
@@ -635,7 +705,7 @@ async def test_who_is_deferred_but_not_committed_is_not_passed_over(
     ledger.enrol(campaign, people(3))
     first, second, _ = ids_of(ledger, campaign)
     defer(ledger, [second], lambda id_: 5.0)
-    changes = CampaignLedger(ledger, campaign, "a")
+    changes = changes_of(ledger, campaign)
     await changes.intend(intent(first))
     changes.settle(Settlement(first, State.DEFERRED, LATER, due_at=4.0))
     claimed = [r.id for r in (await changes.claim(10, 6.0))[0]]
@@ -704,8 +774,8 @@ def test_grants_of_a_domain_are_remembered_beside_all(
     ledger.enrol(campaign, people(3))
     first, second, third = ids_of(ledger, campaign)
     rated = [Intent(id_, at, at, "<m@x>", "a.example") for id_, at in ((first, 1.0), (second, 5.0))]
-    ledger.record("a", rated)
-    ledger.record("a", [intent(third, 9.0)])
+    ledger.record("a", None, rated)
+    ledger.record("a", None, [intent(third, 9.0)])
     assert ledger.grants("a", now=10.0) == {
         "": [(5.0, 2), (9.0, 1)], "a.example": [(5.0, 2)]}  # fmt: skip
 
@@ -717,16 +787,16 @@ def test_one_that_was_released_can_be_decided_later(
     ledger.enrol(campaign, people(2))
     first, second = ids_of(ledger, campaign)
     refused = Outcome(Phase.DOT, Reply(554, "5.7.1", "5.7.1 spam"))
-    ledger.record("a", [intent(first, 100.0), intent(second)])
-    ledger.record("a", [Settlement(first, State.PENDING, refused),
+    ledger.record("a", None, [intent(first, 100.0), intent(second)])
+    ledger.record("a", None, [Settlement(first, State.PENDING, refused),
                         Settlement(second, State.ACCEPTED, OK)])  # fmt: skip
-    ledger.record("a", [Settlement(first, State.FAILED, refused, of_released=True)])
+    ledger.record("a", None, [Settlement(first, State.FAILED, refused, of_released=True)])
     [row] = ledger._db.execute(
         "SELECT state, attempts, first_attempt_at, reason FROM recipient WHERE id = ?", (first,)
     )
     assert row == ("failed", 1, 100.0, "554 5.7.1 spam")
     with pytest.raises(LedgerError):
-        ledger.record("a", [Settlement(second, State.FAILED, refused, of_released=True)])
+        ledger.record("a", None, [Settlement(second, State.FAILED, refused, of_released=True)])
 
 
 async def test_after_a_failed_commit_nothing_is_intended(
@@ -734,7 +804,7 @@ async def test_after_a_failed_commit_nothing_is_intended(
 ) -> None:
     """A disk that takes no more: a real one, made by SQLite's own limit on the number of pages."""
     ledger.enrol(campaign, people(600))
-    changes = CampaignLedger(ledger, campaign, "a")
+    changes = changes_of(ledger, campaign)
     failures = []
     changes.on_failure = lambda: failures.append(str(changes.failure))
     recipients, _ = await changes.claim(600, 1.0)

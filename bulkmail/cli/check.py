@@ -10,7 +10,14 @@ from bulkmail.campaign import read_campaign
 from bulkmail.cli import options, text
 from bulkmail.cli.past import Past
 from bulkmail.cli.plan import Plan, planned
-from bulkmail.cli.question import facts, refuse_second_name, refuse_what_was_sent, show
+from bulkmail.cli.question import (
+    asks,
+    cautions,
+    facts,
+    refuse_second_name,
+    refuse_what_was_sent,
+    show,
+)
 
 
 @click.command()
@@ -40,6 +47,9 @@ def check(
         else:
             if plan.unsent:
                 show(facts(plan, campaign.server, plan.unsent))
+            else:
+                show(cautions(plan))
+            show(asks(plan))
             _tell(plan)
     ledger.close()
 
@@ -49,6 +59,8 @@ def _tell(plan: Plan) -> None:
     parts = [f"{plan.unsent:,} would get it", *text.left_out(plan.found, with_places=False)]
     if plan.accepted:
         parts.insert(1, f"{plan.accepted:,} already have it")
+    if plan.to_look_at:
+        parts.append(text.states(plan.to_look_at))
     if plan.under_way:
         parts.append(text.under_way(plan.in_flight))
     click.echo(err=True)

@@ -37,7 +37,7 @@ async def deliver(
     `as_json` prints every outcome as one line of JSON.
     """
     campaign = plan.campaign
-    changes = CampaignLedger(ledger, plan.record, submission.account)
+    changes = CampaignLedger(ledger, plan.record, submission.account, plan.content_id)
     progress = RunProgress(
         min(plan.unsent, limit or plan.unsent), plan.tally.get(State.DEFERRED, 0)
     )
@@ -57,7 +57,7 @@ async def deliver(
         *_paces(campaign, ledger, submission),
         _limits(campaign, limit, wait_seconds),
         settled,
-        content_proven=plan.accepted > 0 and not plan.content_changed,
+        content_proven=plan.content_proven,
     )
 
     def ledger_failed() -> None:

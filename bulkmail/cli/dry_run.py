@@ -12,7 +12,7 @@ from bulkmail.campaign.files import shown
 from bulkmail.cli import options, text
 from bulkmail.cli.past import Past
 from bulkmail.cli.plan import planned
-from bulkmail.cli.question import refuse_second_name, refuse_what_was_sent
+from bulkmail.cli.question import asks, cautions, refuse_second_name, refuse_what_was_sent, show
 from bulkmail.cli.show import show_message
 from bulkmail.transport.eml import EmlFolder
 
@@ -31,6 +31,8 @@ def dry_run(
         refuse_what_was_sent(plan)
         if not new:
             refuse_second_name(plan)
+        show(cautions(plan))
+        show(asks(plan))
         eml = EmlFolder(folder)
         mails = [
             plan.composer.compose(recipient, recipient.first_attempt_at or now)

@@ -4,9 +4,9 @@ import os
 from collections.abc import Collection, Iterator
 from datetime import datetime
 
-from bulkmail.campaign import LEDGER_NAME, Campaign
+from bulkmail.campaign import Campaign
 from bulkmail.campaign.files import shown
-from bulkmail.cli.options import ledger_path
+from bulkmail.cli.options import ledger_path, ledgers_around
 from bulkmail.ledger import CampaignRecord, LedgerView
 from bulkmail.model import Row, State
 
@@ -19,7 +19,7 @@ class Past:
         rehearsed = [ledger_path(campaign, True)] if in_sandbox else []
         self._paths = [path for path in (real, *rehearsed) if os.path.isfile(path)]
         self._real = real
-        self._lists = dict.fromkeys((real, campaign.project / LEDGER_NAME))
+        self._lists = dict.fromkeys((real.resolve(), *ledgers_around(campaign)))
 
     def people(self, name: str, states: Collection[State]) -> Iterator[Row]:
         """The people of the campaign `name` in these states. Raises LookupError with words."""
@@ -34,8 +34,8 @@ class Past:
         raise LookupError(f'no campaign "{name}" in {shown(self._real)}{told}')
 
     def suppressed(self) -> Iterator[tuple[str, str]]:
-        """(address, why) of everyone on the suppression list: the project's, and that of the
-        campaign's own ledger if it has one.
+        """(address, why) of everyone on a suppression list: those of all ledgers in the campaign's
+        folder and above, and that of its own ledger if it has one.
         """
         for path in filter(os.path.isfile, self._lists):
             ledger = LedgerView(path)

@@ -14,6 +14,7 @@ from rich.console import Console
 
 from bulkmail.campaign import Campaign
 from bulkmail.cli import text
+from bulkmail.cli.options import known_elsewhere
 from bulkmail.cli.past import Past
 from bulkmail.cli.preflight import Proof, prove
 from bulkmail.compose.message import Composer
@@ -23,6 +24,8 @@ from bulkmail.ledger import CampaignRecord, Enrolment, SqliteLedger
 from bulkmail.model import Recipient, State
 from bulkmail.pace import rates_of
 
+TO_LOOK_AT = (State.FAILED, State.EXPIRED, State.IN_DOUBT)
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -30,7 +33,11 @@ class Plan:
 
     `remarks` tell what a person should know about the sources. `sent_before` is another campaign
     with this content, and how many of these people have it from there. `resent` counts those who
-    may have it already and are sent to again. `under_way` is a run that sends meanwhile.
+    may have it already and are sent to again. `with_this` and `with_another` count those who have,
+    or may have, this content or another one; `content_changed`: the author has not said yes to that
+    yet. `content_proven`: this content was accepted for somebody. `slowest_domain` is the one that
+    will take longest by its own rates, and how many are sent to there. `under_way` is a run that
+    sends meanwhile.
     """
 
     campaign: Campaign
@@ -43,8 +50,12 @@ class Plan:
     proof: Proof
     sent_before: tuple[str, int] | None
     resent: int
+    content_id: int
+    with_this: int
+    with_another: int
+    content_changed: bool
+    content_proven: bool
     slowest_domain: tuple[str, int] | None
-    """The domain that will take longest by its own rates, and how many are sent to there."""
     under_way: bool
 
     @property
@@ -61,17 +72,9 @@ class Plan:
         return self.tally.get(State.IN_FLIGHT, 0)
 
     @property
-    def sent(self) -> int:
-        """How many have the message, or may have it."""
-        in_doubt = self.tally.get(State.IN_DOUBT, 0)
-        return self.accepted + self.in_flight + in_doubt + self.resent
-
-    @property
-    def content_changed(self) -> bool:
-        """Whether some have another content than the rest would get."""
-        before = self.record.content_digest
-        changed = bool(before) and before != self.campaign.digest()
-        return self.sent > 0 and (changed or self.proof.files_changed)
+    def to_look_at(self) -> dict[State, int]:
+        """Who did not get it, or may not have, and is not sent to again by itself."""
+        return {state: self.tally[state] for state in TO_LOOK_AT if self.tally.get(state)}
 
 
 @contextmanager
@@ -89,13 +92,15 @@ def planned(
     A rehearsal that is finished begins anew. Where another run is under way, `ledger` is a copy,
     and nobody is in doubt because that run does not know yet. Raises CampaignError.
     """
+    if not is_rehearsal and (elsewhere := known_elsewhere(campaign)):
+        raise CampaignError([Problem(campaign.places.key(("campaign",)), elsewhere)])
+    if not under_way and (known := ledger.known(campaign.name)):
+        ledger.recover(known)  # what an earlier run left is so, whatever becomes of this one
     with ledger.enrolling():
         with _progress() as tell:
             if is_rehearsal:
                 ledger.forget_finished(campaign.name)
             record = ledger.campaign(campaign.name, time.time())
-            if not under_way:
-                ledger.recover(record)
             found, remarks = enrolled(campaign, ledger, record, past, tell)
             _check_enrolment(campaign, found, remarks, cancel_removed)
             ledger.cancel_removed(record)
@@ -107,7 +112,11 @@ def planned(
         tally = ledger.tally(record)
         first = next(ledger.unsent(record), None)
         content = campaign.digest()
-        sent_before = ledger.sent_before(record, content)
+        content_id = ledger.content_id(record, content)
+        with_this, with_another = ledger.who_has(record, content_id)
+        changed = with_another > 0 and record.content_digest != content
+        if proof.files_changed and with_this:
+            with_this, with_another, changed = 0, with_this + with_another, True
         yield Plan(
             campaign,
             record,
@@ -117,8 +126,13 @@ def planned(
             composer,
             first,
             proof,
-            sent_before,
+            ledger.sent_before(record, content),
             resent,
+            content_id,
+            with_this,
+            with_another,
+            changed,
+            ledger.is_proven(record, content_id),
             _slowest_domain(campaign, ledger, record),
             under_way,
         )
@@ -192,7 +206,9 @@ def _check_enrolment(
             " recipients. Put them back, or pass --cancel-removed to give them up"
         )
         problems.append(Problem(place, message))
-    if not (problems or found.recipients):
+        # Their rows may still be there, and say what is wrong with them.
+        problems += [Problem(at, why) for at, kind, why in found.filtered if kind is State.INVALID]
+    if not (problems or found.recipients or found.removed):
         why = "; ".join([*text.left_out(found), *remarks]) or "the sources are empty"
         problems.append(Problem(campaign.places.key(("recipients",)), f"nobody to send to: {why}"))
     if problems:

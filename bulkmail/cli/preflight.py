@@ -1,7 +1,7 @@
 """Everyone's message composed once before the first connection, so that none fails halfway."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
 from bulkmail.campaign import Campaign
@@ -72,6 +72,8 @@ def prove(
             tick(work.done)
     if work.failures:
         raise CampaignError(list(work.problems()))
+    if known:
+        work.look_for_empty(ledger.unsent(record))
     ledger.set_proven(record, content)
     return work.proof
 
@@ -96,6 +98,13 @@ class _Work:
             whom = "everyone" if 1 < who.number == everyone else str(who)
             yield Problem(place, f"{what} (for {whom})")
 
+    def look_for_empty(self, recipients: Iterable[Recipient]) -> None:
+        """Of all who are left, also of those who were composed before."""
+        self.proof.empty.clear()
+        if self._shown:
+            for recipient in recipients:
+                self._look_for_empty(recipient)
+
     def prove(self, recipient: Recipient) -> None:
         self.done += 1
         try:
@@ -104,6 +113,9 @@ class _Work:
             self._composer.compose(recipient, recipient.first_attempt_at or self._now)
         except RenderError as error:
             self.failures.setdefault((error.place, error.message), Places()).add(recipient.source)
+        self._look_for_empty(recipient)
+
+    def _look_for_empty(self, recipient: Recipient) -> None:
         for name in self._shown:
             if recipient.fields.get(name) == "":
                 self.proof.empty.setdefault(name, Places()).add(recipient.source)

@@ -4,7 +4,7 @@ Each raises CampaignError for a no, or where nobody is there to answer and no fl
 """
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 
 import click
@@ -27,14 +27,16 @@ def ask(
     """
     changed = plan.content_changed and not accept_changes
     if yes and not changed:
+        show(("note", remark) for remark in plan.remarks)
         return
     number = min(plan.unsent, limit or plan.unsent)
     show(facts(plan, submission, number))
     click.echo(err=True)
     if changed:
+        theirs, others = ("theirs or may have", "") if plan.resent else ("theirs", "the other ")
         _confirm(
-            f"The content changed since {text.people(plan.sent)} got theirs."
-            f" Send the new one to the other {number:,} now?",
+            f"The content changed since {text.people(plan.with_another)} got {theirs}."
+            f" Send the new one to {others}{number:,} now?",
             "--accept-changes",
         )
     else:
@@ -43,14 +45,19 @@ def ask(
 
 def refuse_what_was_sent(plan: Plan) -> None:
     """Raises CampaignError where nobody would get a content that is new."""
-    unknown = plan.in_flight or plan.tally.get(State.IN_DOUBT)
-    if plan.unsent == 0 and plan.content_changed and not unknown:
-        campaign = plan.campaign
-        message = (
-            f'all {plan.accepted:,} already have "{campaign.name}", with the content that it had'
-            " then.\nIf this is something new, give it a new name: `campaign: …`"
-        )
-        raise CampaignError([Problem(campaign.places.key(("campaign",)), message)])
+    if plan.unsent or not plan.content_changed or plan.in_flight:
+        return
+    name = plan.campaign.name
+    if plan.to_look_at:
+        states = text.states({State.ACCEPTED: plan.accepted, **plan.to_look_at})
+        message = f'nobody is left to send "{name}" to: {states}, with the content that it had then'
+    else:
+        message = f'all {plan.accepted:,} already have "{name}", with the content that it had then'
+    message += ".\nIf this is something new, give it a new name: `campaign: …`"
+    if failed := [state for state in plan.to_look_at if state is not State.IN_DOUBT]:
+        source = f"{{campaign: {name}, states: [{', '.join(failed)}]}}"
+        message += f"\nFor those who did not get it: a new name and  recipients: [{source}]"
+    raise CampaignError([Problem(plan.campaign.places.key(("campaign",)), message)])
 
 
 def refuse_second_name(plan: Plan, *, in_sandbox: bool = False) -> None:
@@ -67,7 +74,7 @@ def refuse_second_name(plan: Plan, *, in_sandbox: bool = False) -> None:
         raise CampaignError([Problem(plan.campaign.places.key(("campaign",)), message)])
 
 
-def show(lines: Iterator[tuple[str, str]]) -> None:
+def show(lines: Iterable[tuple[str, str]]) -> None:
     """Facts, one a line, their names dimmed, on standard error."""
     for name, value in lines:
         click.echo(f"{click.style(f'{name:<13}', dim=True)}{value}", err=True)
@@ -85,24 +92,36 @@ def facts(plan: Plan, submission: Submission, number: int) -> Iterator[tuple[str
     yield "server", f"{submission.host}:{submission.port} ({submission.security}){login}"
     yield "subject", plan.composer.subject(plan.first)
     yield "recipients", _recipients(plan)
-    if plan.under_way:
-        yield "note", text.under_way(plan.in_flight)
-    if plan.tally.get(State.IN_DOUBT):
-        yield "in doubt", f"{plan.tally[State.IN_DOUBT]} are held and not sent to again"
-    if plan.content_changed:
-        yield "changed", f"{text.people(plan.sent)} have or may have another content"
-    if plan.resent:
-        yield "in doubt", f"{plan.resent} may have it already, and are sent to again"
-    for column, places in sorted(plan.proof.empty.items()):
-        yield "empty", f"{column} is empty for {text.recipients(places.number)}: {places}"
-    for remark in plan.remarks:
-        yield "note", remark
+    yield from cautions(plan)
     if design.images:
         yield "images", ", ".join(image.name for image in design.images.values())
     yield "attachments", ", ".join(map(_attachment, design.attachments)) or "none"
     if (start_at := plan.campaign.file.start_at) is not None:
         yield "start", text.start(start_at)
     yield from _rates(plan, number)
+
+
+def cautions(plan: Plan) -> Iterator[tuple[str, str]]:
+    """What a person should know before a run: (name, value)."""
+    if plan.under_way:
+        yield "note", text.under_way(plan.in_flight)
+    if plan.tally.get(State.IN_DOUBT):
+        yield "in doubt", f"{plan.tally[State.IN_DOUBT]} are held and not sent to again"
+    if plan.with_another:
+        have = "has or may have" if plan.with_another == 1 else "have or may have"
+        yield "changed", f"{text.people(plan.with_another)} {have} another content"
+    if plan.resent:
+        yield "in doubt", f"{plan.resent} may have it already, and are sent to again"
+    for column, places in sorted(plan.proof.empty.items()):
+        yield "empty", f"{column} is empty for {text.recipients(places.number)}: {places}"
+    for remark in plan.remarks:
+        yield "note", remark
+
+
+def asks(plan: Plan) -> Iterator[tuple[str, str]]:
+    """What a run would ask beside whether to send, for those who do not run: (name, value)."""
+    if plan.content_changed:
+        yield "", "a run asks whether to go on, or takes --accept-changes"
 
 
 def _rates(plan: Plan, number: int) -> Iterator[tuple[str, str]]:

@@ -90,6 +90,8 @@ def run(
         raise click.UsageError("--out and --all belong to --dry-run")
     if dry_run and in_sandbox:
         raise click.UsageError("--dry-run sends nothing, not even to the sandbox; use one of them")
+    if dry_run and limit is not None:
+        raise click.UsageError("--limit bounds what is sent; --dry-run looks at everyone")
     flags = Flags(yes, limit, wait, as_json, accept_changes, cancel_removed, new)
     campaign = read_campaign(file, settings)
     if dry_run:

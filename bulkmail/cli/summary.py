@@ -9,7 +9,7 @@ from rich.console import Console
 
 from bulkmail.campaign.files import shown
 from bulkmail.cli import text
-from bulkmail.cli.plan import Plan
+from bulkmail.cli.plan import TO_LOOK_AT, Plan
 from bulkmail.cli.show import show_message
 from bulkmail.delivery import Stop
 from bulkmail.errors import ExitStatus
@@ -17,7 +17,6 @@ from bulkmail.model import FILTERED, State
 from bulkmail.sandbox import Sandbox
 
 UNFINISHED = (State.PENDING, State.IN_FLIGHT, State.DEFERRED)
-TO_LOOK_AT = (State.FAILED, State.EXPIRED, State.IN_DOUBT)
 
 
 @dataclass(frozen=True)
@@ -47,6 +46,8 @@ class Summary:
             "sent": self.tally.get(State.ACCEPTED, 0) - self.plan.accepted,
             "seconds": round(self.seconds, 3),
         }
+        if self.plan.remarks:
+            told["remarks"] = self.plan.remarks
         if self.stop is not None:
             told["stopped"] = self.stop.reason
         return told

@@ -23,14 +23,17 @@ CREATE TEMP TABLE IF NOT EXISTS left_out (address_key TEXT PRIMARY KEY, why TEXT
 # list; a person whom this reading has already found is left alone: no row is returned.
 _ENROL = """
 INSERT INTO recipient
-    (campaign_id, address, address_key, domain, fields, source, reading, changed_reading, state,
-    reason)
-SELECT ?1, ?2, ?3, ?7, ?4, ?5, ?6, ?6, iif(why IS NULL, 'pending', 'suppressed'), coalesce(why, '')
+    (campaign_id, address, address_key, domain, fields, source, reading, added_reading,
+    changed_reading, state, reason)
+SELECT ?1, ?2, ?3, ?7, ?4, ?5, ?6, ?6, ?6,
+    iif(why IS NULL, 'pending', 'suppressed'), coalesce(why, '')
 FROM (SELECT (SELECT why FROM temp.left_out WHERE address_key = ?3) AS why)
 WHERE true
 ON CONFLICT (campaign_id, address_key) WHERE state NOT IN ('invalid', 'duplicate') DO UPDATE
 SET reading = excluded.reading,
     source = excluded.source,
+    added_reading = iif(
+        state IN ('cancelled', 'suppressed'), excluded.reading, added_reading),
     changed_reading = iif(
         fields <> excluded.fields OR address <> excluded.address
             OR state IN ('cancelled', 'suppressed'),
@@ -60,9 +63,9 @@ RETURNING state, reason
 
 _ENROL_FILTERED = """
 INSERT INTO recipient
-    (campaign_id, address, address_key, domain, fields, source, reading, changed_reading, state,
-    reason)
-VALUES (?1, ?2, ?3, ?7, ?4, ?5, ?6, ?6, ?8, ?9)
+    (campaign_id, address, address_key, domain, fields, source, reading, added_reading,
+    changed_reading, state, reason)
+VALUES (?1, ?2, ?3, ?7, ?4, ?5, ?6, ?6, ?6, ?8, ?9)
 """
 
 

@@ -17,18 +17,22 @@ T = TypeVar("T")
 
 
 class CampaignLedger:
-    """The ledger as the delivery loop sees it; `account` is whom the rates are remembered for.
+    """The ledger as the delivery loop sees it; `account` is whom the rates are remembered for,
+    `content_id` the content that is sent.
 
     After a commit failed every intent is refused, so that nothing is sent that cannot be recorded,
     and `failure` tells why. `on_failure` is called once.
     """
 
-    def __init__(self, ledger: SqliteLedger, campaign: CampaignRecord, account: str) -> None:
+    def __init__(
+        self, ledger: SqliteLedger, campaign: CampaignRecord, account: str, content_id: int
+    ) -> None:
         self.failure: LedgerError | None = None
         self.on_failure: Callable[[], None] = lambda: None
         self._ledger = ledger
         self._claims = ledger.claims(campaign)
         self._account = account
+        self._content_id = content_id
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="ledger")
         self._waiting: list[Intent | Settlement] = []
         self._committed: asyncio.Future[bool] | None = None
@@ -97,7 +101,9 @@ class CampaignLedger:
         if self.failure is not None:
             return False
         try:
-            await self._in_thread(lambda: self._ledger.record(self._account, changes))
+            await self._in_thread(
+                lambda: self._ledger.record(self._account, self._content_id, changes)
+            )
         except LedgerError as error:
             self._fail(error)
             return False

@@ -6,12 +6,20 @@ CREATE TABLE IF NOT EXISTS campaign (
     name            TEXT NOT NULL UNIQUE,
     seed            BLOB NOT NULL,            -- secret: Message-IDs and boundaries come from it
     created_at      REAL NOT NULL,
-    content_digest  TEXT NOT NULL DEFAULT '', -- of the last run's content
+    content_digest  TEXT NOT NULL DEFAULT '', -- of the content that its author said yes to last
     reading         INTEGER NOT NULL DEFAULT 0, -- how often the sources were read
     meant_again_digest TEXT NOT NULL DEFAULT '', -- this content is meant for those who have it, too,
     meant_again_reading INTEGER NOT NULL DEFAULT 0, -- if they were known by this reading
     proven_digest   TEXT NOT NULL DEFAULT '', -- with this content everyone was composed once …
     proven_reading  INTEGER NOT NULL DEFAULT 0 -- … who was known by that reading
+);
+
+-- Contents that recipients of a campaign were given.
+CREATE TABLE IF NOT EXISTS content (
+    id           INTEGER PRIMARY KEY,
+    campaign_id  INTEGER NOT NULL REFERENCES campaign,
+    digest       TEXT NOT NULL,
+    UNIQUE (campaign_id, digest)
 );
 
 CREATE TABLE IF NOT EXISTS recipient (
@@ -23,11 +31,13 @@ CREATE TABLE IF NOT EXISTS recipient (
     fields           TEXT NOT NULL,           -- JSON object: the columns of the row
     source           TEXT NOT NULL,           -- file:line
     reading          INTEGER NOT NULL,        -- the last reading that found this person
+    added_reading    INTEGER NOT NULL,        -- the one that added this person, or put back
     changed_reading  INTEGER NOT NULL,        -- the last one that found other data
     files_digest     TEXT NOT NULL DEFAULT '', -- of the attachments of this person alone
     state            TEXT NOT NULL,
     reason           TEXT NOT NULL DEFAULT '', -- why it is in this state, for a person
     attempts         INTEGER NOT NULL DEFAULT 0,
+    content_id       INTEGER REFERENCES content, -- of the last message that was or may be taken
     in_doubt_events  INTEGER NOT NULL DEFAULT 0,
     first_attempt_at REAL,                    -- of those that count; also the Date of its message
     last_attempt_at  REAL,

@@ -34,21 +34,24 @@ WHERE campaign_id = ? AND state IN ('pending', 'deferred') AND changed_reading >
 ORDER BY id LIMIT ?
 """
 
-_SENT_BEFORE = """
+HAS_IT = "(state IN ('accepted', 'in_flight', 'in_doubt') OR in_doubt_events > 0)"
+"""A recipient who has a message or may have it."""
+
+_SENT_BEFORE = f"""
 SELECT campaign.name, count(*)
-FROM campaign
-JOIN recipient sent ON sent.campaign_id = campaign.id
-    AND (sent.state IN ('accepted', 'in_flight', 'in_doubt') OR sent.in_doubt_events > 0)
-JOIN recipient unsent ON unsent.campaign_id = ? AND unsent.address_key = sent.address_key
-    AND unsent.state IN ('pending', 'deferred')
-    AND unsent.changed_reading > ?
-WHERE campaign.id <> ? AND campaign.content_digest = ?
+FROM content
+JOIN campaign ON campaign.id = content.campaign_id AND campaign.id <> :campaign
+JOIN recipient unsent ON unsent.campaign_id = :campaign
+    AND unsent.state IN ('pending', 'deferred') AND unsent.added_reading > :meant_reading
+JOIN (SELECT * FROM recipient WHERE {HAS_IT}) sent ON sent.campaign_id = campaign.id
+    AND sent.address_key = unsent.address_key AND sent.content_id = content.id
+WHERE content.digest = :digest
 GROUP BY campaign.id ORDER BY count(*) DESC LIMIT 1
 """
 
 _INTEND = """
 UPDATE recipient
-SET state = 'in_flight', message_id = ?, last_attempt_at = ?,
+SET state = 'in_flight', content_id = ?, message_id = ?, last_attempt_at = ?,
     first_attempt_at = coalesce(first_attempt_at, ?)
 WHERE id = ? AND state IN ('pending', 'deferred')
 """
@@ -61,6 +64,7 @@ SET state = iif(:state = 'pending' AND due_at > 0, 'deferred', :state),
     first_attempt_at = iif(
         attempts + :counted = 0, NULL, coalesce(first_attempt_at, last_attempt_at)),
     in_doubt_events = in_doubt_events + (:state = 'in_doubt'),
+    content_id = iif(:state IN ('accepted', 'in_doubt') OR in_doubt_events > 0, content_id, NULL),
     phase = :phase, reply = :reply, reason = :reason
 WHERE id = :id
     AND iif(:of_released, state IN ('pending', 'deferred'), state = 'in_flight')
@@ -68,10 +72,15 @@ WHERE id = :id
 
 _RECOVER = """
 UPDATE recipient
-SET state = 'in_doubt', attempts = attempts + 1, in_doubt_events = in_doubt_events + 1,
-    phase = 'dot', reply = '',
-    reason = 'the run ended before it knew what became of this message'
-WHERE campaign_id = ? AND state = 'in_flight'
+SET attempts = attempts + (state = 'in_flight'),
+    in_doubt_events = in_doubt_events + (state = 'in_flight'),
+    phase = iif(state = 'in_flight', 'dot', phase),
+    reply = iif(state = 'in_flight', '', reply),
+    reason = iif(
+        state = 'in_flight', 'the run ended before it knew what became of this message', reason),
+    state = 'in_doubt'
+WHERE campaign_id = ?
+    AND (state = 'in_flight' OR state IN ('pending', 'deferred') AND in_doubt_events > 0)
 """
 
 _GRANT = """
@@ -128,6 +137,11 @@ class SqliteLedger:
         return record
 
     @guarded
+    def known(self, name: str) -> CampaignRecord | None:
+        """The campaign of that name, if there is one."""
+        return find_campaign(self._db, name)
+
+    @guarded
     def enrol(
         self,
         campaign: CampaignRecord,
@@ -178,6 +192,11 @@ class SqliteLedger:
             (name,),
         )
         self._db.execute(
+            "DELETE FROM content WHERE campaign_id = (SELECT id FROM campaign WHERE name = ?1)"
+            " AND NOT EXISTS (SELECT 1 FROM recipient WHERE campaign_id = content.campaign_id)",
+            (name,),
+        )
+        self._db.execute(
             "DELETE FROM campaign WHERE name = ?1"
             " AND NOT EXISTS (SELECT 1 FROM recipient WHERE campaign_id = campaign.id)",
             (name,),
@@ -203,35 +222,68 @@ class SqliteLedger:
         """Another campaign with the content `digest`, and how many of those who are unsent here it
         was sent to, if anybody.
         """
-        meant = campaign.meant_again_reading if campaign.meant_again_digest == digest else 0
-        found: tuple[str, int] | None = self._db.execute(
-            _SENT_BEFORE, (campaign.id, meant, campaign.id, digest)
-        ).fetchone()
+        meant = campaign.meant_again_digest == digest
+        values = {
+            "campaign": campaign.id,
+            "digest": digest,
+            "meant_reading": campaign.meant_again_reading if meant else 0,
+        }
+        found: tuple[str, int] | None = self._db.execute(_SENT_BEFORE, values).fetchone()
         return found
+
+    @guarded
+    def content_id(self, campaign: CampaignRecord, digest: str) -> int:
+        """The content `digest` of this campaign, made known if it is new."""
+        self._db.execute(
+            "INSERT INTO content (campaign_id, digest) VALUES (?, ?) ON CONFLICT DO NOTHING",
+            (campaign.id, digest),
+        )
+        [id_] = self._db.execute(
+            "SELECT id FROM content WHERE campaign_id = ? AND digest = ?", (campaign.id, digest)
+        ).fetchone()
+        return int(id_)
+
+    @guarded
+    def who_has(self, campaign: CampaignRecord, content_id: int) -> tuple[int, int]:
+        """How many have, or may have, this content, and how many another."""
+        this, other = self._db.execute(
+            "SELECT count(*) FILTER (WHERE content_id = ?), count(*) FILTER (WHERE content_id <> ?)"
+            f" FROM recipient NOT INDEXED WHERE campaign_id = ? AND {HAS_IT}",
+            (content_id, content_id, campaign.id),
+        ).fetchone()
+        return int(this), int(other)
+
+    @guarded
+    def is_proven(self, campaign: CampaignRecord, content_id: int) -> bool:
+        """Whether this content was accepted for anybody."""
+        found = self._db.execute(
+            "SELECT 1 FROM recipient WHERE campaign_id = ? AND state = 'accepted'"
+            " AND content_id = ? LIMIT 1",
+            (campaign.id, content_id),
+        ).fetchone()
+        return found is not None
 
     # -- sending ---------------------------------------------------------------------------------
 
     @guarded
     def recover(self, campaign: CampaignRecord) -> int:
-        """Records as in doubt who was in flight when an earlier run died; how many.
+        """Records as in doubt who was in flight when an earlier run died; how many are.
 
-        Who was in doubt before and was not sent to again since, may still have the message.
+        Whoever was in doubt before, was to be sent to again and is not yet, may still have the
+        message: they are in doubt as before.
         """
-        self._db.execute(
-            "UPDATE recipient SET state = 'in_doubt'"
-            " WHERE campaign_id = ? AND state = 'pending' AND in_doubt_events > 0",
-            (campaign.id,),
-        )
         return self._db.execute(_RECOVER, (campaign.id,)).rowcount
 
     @guarded
     def resend_in_doubt(self, campaign: CampaignRecord) -> int:
-        """Puts those in doubt back to pending, as their author chose; the events stay counted.
+        """Puts those in doubt back to where they would be sent to, as their author chose; the
+        events stay counted.
 
         After `enrol`, and only those whom it found and who are not excluded.
         """
         return self._db.execute(
-            "UPDATE recipient SET state = 'pending', due_at = 0, changed_reading = reading,"
+            "UPDATE recipient SET state = iif(due_at > 0, 'deferred', 'pending'),"
+            " changed_reading = reading,"
             " reason = 'was in doubt; sent again, as the campaign says'"
             " WHERE campaign_id = ? AND state = 'in_doubt'"
             " AND reading = (SELECT reading FROM campaign WHERE id = campaign_id)"
@@ -272,8 +324,13 @@ class SqliteLedger:
         return Claims(self._db, self.name, campaign.id)
 
     @guarded
-    def record(self, account: str, changes: Sequence[Intent | Settlement]) -> None:
-        """Commits all of `changes`, or none: outcomes first, then intents with their grants."""
+    def record(
+        self, account: str, content_id: int | None, changes: Sequence[Intent | Settlement]
+    ) -> None:
+        """Commits all of `changes`, or none: outcomes first, then intents with their grants.
+
+        `content_id` is the content that these intents give, see `content_id`.
+        """
         settlements = [change for change in changes if isinstance(change, Settlement)]
         intents = [change for change in changes if isinstance(change, Intent)]
         self._begin()
@@ -281,7 +338,8 @@ class SqliteLedger:
             if settlements:
                 self._all(_SETTLE, map(_settlement_row, settlements), len(settlements))
             if intents:
-                self._all(_INTEND, map(_intent_row, intents), len(intents))
+                rows = ((content_id, *_intent_row(intent)) for intent in intents)
+                self._all(_INTEND, rows, len(intents))
                 self._db.executemany(_GRANT, _grant_rows(account, intents))
         except BaseException:
             self._db.rollback()

@@ -314,6 +314,7 @@ class Conversation:
         if reply.code >= 400:
             self._refused(transaction, reply)
         elif reply.code != 354:
+            transaction.phase = Phase.RCPT  # this is no answer to DATA, and about nobody
             self.end(f"DATA was answered {reply}")
         elif transaction.refusal is None:
             self._say_content(transaction)
