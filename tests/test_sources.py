@@ -889,6 +889,10 @@ def test_any_bytes_are_read_or_told(
         ('email,note\na@x.example,"Please call her.\nOr write to b@x.example, thanks"\n', True),
         ('email,name,note\na@x.example,A,"Yours\nKim, CEO, kim@x.example"\n', True),
         ('email;note\na@x.example;"one; two\nb@x.example"\n', True),
+        ('email,name,note,plan\na@x.example,A,"likes tea,basic\nb@x.example,B,wants coffee",pro\n', False),
+        ('nick,email\n"Kim,a@x.example\nLee",b@x.example\n', False),
+        ('email\tnick\tplan\na@x.example\t"The Boss\tpro\nb@x.example\tLee"\tbasic\n', False),
+        ('email\tnote\na@x.example\t"Kim\tthe one\nb@x.example"\n', True),
         ('email,name,city\ra@x.example,A,"Seoul\rb@x.example,B,Busan\rc@x.example,C,"\r', False),
     ],
 )  # fmt: skip

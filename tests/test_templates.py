@@ -541,6 +541,13 @@ def test_a_list_is_measured_with_all_that_it_holds(source: str, told: str) -> No
         ("{% extends 'base' %}{% if 1 %}{% block lettr %}Hi{% endblock %}{% endif %}", "base has no block 'lettr'"),
         ("{% extends 'holds' %}{% block part %}Hi{% endblock %}", "holds has no block 'part'"),
         ("{% if 0 %}{% extends 'bare' %}{% else %}{% extends 'base' %}{% endif %}{% block letter %}Hi{% endblock %}", None),
+        ("{% if 0 %}{% extends 'base' %}{% endif %}{% block mine %}Hi{% endblock %}", None),
+        ("{% extends 'nested' %}{% block when %}Hi{% endblock %}", None),
+        ("{% extends 'replaces' %}{% block when %}Hi{% endblock %}", "the block 'when' would not be shown"),
+        ("{% extends 'adds' %}{% block when %}Hi{% endblock %}", None),
+        ("{% extends 'repeats' %}{% block when %}Hi{% endblock %}", None),
+        ("{% extends 'nested' %}{% block body %}{{ super() }}{% endblock %}{% block when %}Hi{% endblock %}", None),
+        ("{% extends 'nested' %}{% block body %}x{% endblock %}{% block when %}Hi{% endblock %}", "the block 'when' would not"),
     ],
 )  # fmt: skip
 def test_a_block_that_no_parent_has_is_not_left_out_in_silence(
@@ -553,6 +560,10 @@ def test_a_block_that_no_parent_has_is_not_left_out_in_silence(
         "part": "{% block part %}{% endblock %}",
         "holds": "{% include 'part' %}{% block foot %}{% endblock %}",
         "middle": "{% extends 'base' %}{% block letter %}Yo{% endblock %}",
+        "nested": "{% block body %}old {% block when %}{% endblock %}{% endblock %}",
+        "replaces": "{% extends 'nested' %}{% block body %}new{% endblock %}",
+        "adds": "{% extends 'nested' %}{% block body %}{{ super() }}new{% endblock %}",
+        "repeats": "{% extends 'nested' %}{% block body %}{{ self.when() }}{% endblock %}",
     }
     if what is None:
         assert "Hi" in render(source, others=others)

@@ -6,10 +6,9 @@ An error tells the template's file and line, and the name that was probably mean
 
 import re
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from difflib import get_close_matches
-from itertools import dropwhile
 
 from jinja2 import (
     FunctionLoader,
@@ -21,13 +20,12 @@ from jinja2 import (
     nodes,
 )
 
+from bulkmail.compose import blocks
 from bulkmail.compose.bounds import BoundedEnvironment
 from bulkmail.compose.names import Load, reachable
 
 MAX_SHOWN_NAMES = 15
 """So many names are shown to somebody who used another one."""
-MAX_SHOWN_TEXT = 40
-"""So many characters are shown of a text that would be left out."""
 
 
 class RenderError(ValueError):
@@ -109,39 +107,40 @@ class Templates:
             raise RenderError(place, self._message(error, ())) from None
 
     def _check_blocks(self, environment: BoundedEnvironment, name: str) -> None:
-        """Jinja2 leaves out a block that the parent does not have, and what stands in no block: a
-        letter without its words.
-        """
+        """Raises RenderError for the first thing that no reader would see."""
         for below, source in reachable(self._load, [name]):
             tree = environment.parse(source)
-            if isinstance(parent := _parent(tree), str):
-                file = (self._load(below) or ("", below))[1]
-                if (lost := _lost(tree)) is not None:
-                    line, what = lost
-                    message = f"{what} stands in no block, and {parent} would leave it out"
-                    raise RenderError(f"{file}:{line}", f"{message}; move it into one")
-                above = self._blocks_above(environment, parent)
-                for block in _outer_blocks(tree):
-                    if above is not None and block.name not in above:
-                        hint = did_you_mean(block.name, above)
-                        message = f"{parent} has no block {block.name!r}{hint}"
-                        raise RenderError(f"{file}:{block.lineno}", message)
+            if not isinstance(parent := blocks.parent(tree), str):
+                continue
+            file = (self._load(below) or ("", below))[1]
+            if (lost := blocks.lost(tree)) is not None:
+                line, what = lost
+                message = f"{what} stands in no block, and {parent} would leave it out"
+                raise RenderError(f"{file}:{line}", f"{message}; move it into one")
+            if (above := self._above(environment, parent)) is None:
+                continue
+            known = blocks.names(above)
+            for block in blocks.hidden([tree, *above]):
+                message = f"{parent} has no block {block.name!r}{did_you_mean(block.name, known)}"
+                if block.name in known:
+                    message = (
+                        f"the block {block.name!r} would not be shown: the block around it, higher"
+                        " up, is replaced in between"
+                    )
+                raise RenderError(f"{file}:{block.lineno}", message)
 
-    def _blocks_above(self, environment: BoundedEnvironment, name: str) -> set[str] | None:
-        """The blocks of `name` and of all that it extends; None if that cannot be told."""
-        found: set[str] = set()
-        seen: set[str] = set()
-        while name not in seen:
-            seen.add(name)
+    def _above(self, environment: BoundedEnvironment, name: str) -> list[nodes.Template] | None:
+        """The template `name` and all that it extends; None if that cannot be told."""
+        found: dict[str, nodes.Template] = {}
+        while name not in found:
             if (source := self._load(name)) is None:
                 return None  # told where it is compiled
-            tree = environment.parse(source[0])
-            found |= {block.name for block in tree.find_all(nodes.Block)}
-            match _parent(tree):
+            found[name] = environment.parse(source[0])
+            match blocks.parent(found[name]):
                 case str(parent):
                     name = parent
                 case None:
-                    return found
+                    return list(found.values())
                 case _:
                     return None
         return None
@@ -195,47 +194,6 @@ class Templates:
                     hint = f"; there is {', '.join(known)}"
                 return message.removesuffix(".") + hint
         return message
-
-
-def _parent(tree: nodes.Template) -> str | bool | None:
-    """What a template extends: one name; None: nothing; False: one of several."""
-    names = [extends.template for extends in tree.find_all(nodes.Extends)]
-    if len(names) == 1 and isinstance(names[0], nodes.Const):
-        return str(names[0].value)
-    return False if names else None
-
-
-def _outer_blocks(tree: nodes.Template) -> list[nodes.Block]:
-    """Without those within others, which are shown where these are."""
-    blocks = list(tree.find_all(nodes.Block))
-    inner = {id(block) for outer in blocks for block in outer.find_all(nodes.Block)}
-    return [block for block in blocks if id(block) not in inner]
-
-
-_TEXT = re.compile(r"(?s:\s|<!--.*?-->)*+(\S.*)")
-
-
-def _lost(tree: nodes.Template) -> tuple[int, str] | None:
-    """The first thing that would be printed after `extends`, but in no block: its line, and what
-    it is. An `extends` that may or may not happen does not count.
-    """
-    after = dropwhile(lambda node: not isinstance(node, nodes.Extends), tree.body)
-    for node in _printed(after):
-        if not isinstance(node, nodes.TemplateData):
-            return node.lineno, "{{ … }}"
-        if found := _TEXT.match(node.data):
-            line = node.lineno + node.data.count("\n", 0, found.start(1))
-            return line, repr(found[1][:MAX_SHOWN_TEXT])
-    return None
-
-
-def _printed(body: Iterable[nodes.Node]) -> Iterator[nodes.Node]:
-    """What statements print themselves, but for what blocks, macros and `set` do with theirs."""
-    for node in body:
-        if isinstance(node, nodes.Output):
-            yield from node.nodes
-        elif not isinstance(node, nodes.Block | nodes.Macro | nodes.CallBlock | nodes.AssignBlock):
-            yield from _printed(node.iter_child_nodes())
 
 
 def did_you_mean(name: str, candidates: Iterable[str]) -> str:

@@ -38,8 +38,10 @@ def delimited_rows(reading: Reading, file: TextIO, delimiter: str | None) -> Ite
             yield Row("", {}, place, "holds a NUL character")
         elif reading.is_exclude and _hides_address(written, headings.address_at):
             yield Row("", {}, place, _HIDDEN)
-        elif len(text.splitlines()) > 1 and _holds_rows(
-            written, delimiter, len(header), headings.address_at
+        elif (
+            not reading.is_exclude
+            and len(text.splitlines()) > 1
+            and _holds_rows(written, delimiter, len(header), headings.address_at)
         ):
             raise CampaignError([Problem(place, _HIDDEN)])
         elif text:
@@ -84,17 +86,28 @@ def _hides_address(cells: list[str], address_at: int) -> bool:
 
 
 def _holds_rows(cells: list[str], delimiter: str, columns: int, address_at: int) -> bool:
-    """Whether a line within a cell is a row of its own: as many cells, and an address in its place.
+    """Whether a quote left open has put other rows into a cell: a line of it is a row of its own,
+    or a part of one.
 
     Such people would get nothing, and their data would go to somebody else.
     """
     is_address = address_check("standard")
     for cell in cells:
-        for line in cell.splitlines()[1:]:
-            parts = [part.strip() for part in line.split(delimiter)]
-            if len(parts) == columns and is_address(parts[address_at]) is None:
+        if not ("@" in cell and delimiter in cell):
+            continue
+        for number, line in enumerate(cell.splitlines()):
+            parts = line.split(delimiter)
+            if len(parts) > 1 and any(map(_is_cell, parts, [*parts[1:], ""])):
+                return True
+            is_row = number > 0 and len(parts) == columns
+            if is_row and is_address(parts[address_at].strip()) is None:
                 return True
     return False
+
+
+def _is_cell(part: str, following: str) -> bool:
+    """Whether this is an address as it stands in a row. Prose has spaces around it."""
+    return "@" in part and not following.startswith(" ") and address_check("standard")(part) is None
 
 
 def _hides_lines(text: str) -> bool:
