@@ -184,7 +184,9 @@ class Concern(StrEnum):
 
     RECIPIENT = "recipient"
     MESSAGE = "message"  # its content, or policy: if it is the first one, it concerns all
+    DOMAIN = "domain"  # too much at once for the recipient's domain
     SESSION = "session"
+    ACCOUNT = "account"  # too much at once for the server
     QUOTA = "quota"
     RUN = "run"
 

@@ -20,6 +20,17 @@ CATCH_UP = 0.03
 """The part of a spaced rate's period by which a late grant may be made up for. A timer that wakes
 late would otherwise lose throughput for good."""
 
+RECENT = 20
+"""So many grants tell how fast messages go."""
+FIRST_HOLD = 1.0
+LONGEST_HOLD = 300.0
+"""Seconds for which nothing goes after a complaint; doubled where nothing is accepted after it."""
+SHORTEST_INTERVAL = 0.001
+LONGEST_INTERVAL = 60.0
+"""Seconds between messages after complaints: each doubles it, and …"""
+EASING = 0.99
+"""… each acceptance makes it this much shorter."""
+
 SOME_DOMAINS = 1000
 """So many domains are remembered before those are looked for that need not be."""
 
@@ -77,11 +88,70 @@ class _Window:
             self._next = max(self._next, at - self._allowance) + self._interval * number
 
 
+class _Brake:
+    """What a server's complaints make of the speed: a hold, then half as fast, then ever faster."""
+
+    def __init__(self) -> None:
+        self.complaints = 0
+        self._held_until = float("-inf")
+        self._interval = 0.0
+        self._last = float("-inf")
+        self._recent: deque[float] = deque(maxlen=RECENT)
+
+    def is_held(self, now: float) -> bool:
+        return now < self._held_until
+
+    def is_spent(self, now: float) -> bool:
+        return not self._interval and not self.is_held(now)
+
+    def earliest(self, now: float) -> float:
+        return max(now, self._held_until, self._last + self._interval)
+
+    def grant(self, at: float) -> None:
+        self._last = at
+        self._recent.append(at)
+
+    def complained(self, now: float) -> None:
+        """Complaints within a hold are about what left before it."""
+        if self.is_held(now):
+            return
+        self._held_until = now + min(LONGEST_HOLD, FIRST_HOLD * 2.0**self.complaints)
+        self.complaints += 1
+        seen = (now - self._recent[0]) / len(self._recent) if self._recent else 0.0
+        interval = 2 * max(SHORTEST_INTERVAL, self._interval or seen)
+        self._interval = min(LONGEST_INTERVAL, interval)
+
+    def accepted(self, now: float) -> None:
+        if self._interval and not self.is_held(now):
+            self.complaints = 0
+            self._interval *= EASING
+            if self._interval < SHORTEST_INTERVAL:
+                self._interval = 0.0
+
+
 class Pace:
-    """All the rates that hold at once. No rates: no limit."""
+    """All the rates that hold at once, and how fast the server can bear it. No rates: no limit."""
 
     def __init__(self, rates: Iterable[Rate]) -> None:
+        self._brake = _Brake()
         self._windows: Sequence[_Window] = [_Window(rate) for rate in rates]
+
+    @property
+    def complaints(self) -> int:
+        """How often the server complained, with no acceptance since then."""
+        return self._brake.complaints
+
+    def complained(self, now: float) -> None:
+        """The server said that it is too much: nothing goes for a while, then less than before."""
+        self._brake.complained(now)
+
+    def accepted(self, now: float) -> None:
+        """The server took a message: it can bear a little more again."""
+        self._brake.accepted(now)
+
+    def is_held(self, now: float) -> bool:
+        """Whether nothing may go because the server complained, not even what was granted."""
+        return self._brake.is_held(now)
 
     def recall(self, grants: Iterable[tuple[float, int]]) -> None:
         """Counts grants (time, number) made before, oldest first."""
@@ -91,19 +161,20 @@ class Pace:
 
     def earliest(self, now: float) -> float:
         """The earliest time, not before `now`, at which one more message may go."""
-        at = now
+        at = self._brake.earliest(now)
         while (later := max((w.earliest(at) for w in self._windows), default=at)) > at:
             at = later
         return at
 
     def grant(self, at: float) -> None:
         """Counts a message that goes at `at`, which `earliest` gave."""
+        self._brake.grant(at)
         for window in self._windows:
             window.grant(at)
 
     def is_spent(self, now: float) -> bool:
         """Whether a new `Pace` with these rates would say the same from `now` on."""
-        return all(window.is_spent(now) for window in self._windows)
+        return self._brake.is_spent(now) and all(w.is_spent(now) for w in self._windows)
 
 
 EVERY_OTHER = "*"
@@ -116,9 +187,10 @@ def rates_of(domain: str, rates: Mapping[str, Sequence[Rate]]) -> Sequence[Rate]
 
 
 class DomainPaces:
-    """A `Pace` for each domain of recipients that has rates. Domains are in A-labels, lower case.
+    """A `Pace` for each domain of recipients that needs one. Domains are in A-labels, lower case.
 
-    Remembers the domains that were granted something within the periods of their rates, no others.
+    Remembers the domains that were granted something within the periods of their rates, or that a
+    server complained about, no others.
     """
 
     def __init__(self, rates: Mapping[str, Sequence[Rate]]) -> None:
@@ -139,9 +211,24 @@ class DomainPaces:
         pace = self._paces.get(domain)
         return now if pace is None else pace.earliest(now)
 
+    def complained(self, domain: str, now: float) -> int:
+        """The server said that it is too much for this domain; how often, see `Pace`."""
+        pace = self._pace(domain)
+        pace.complained(now)
+        return pace.complaints
+
+    def accepted(self, domain: str, now: float) -> None:
+        """The server took a message to `domain`."""
+        if (pace := self._paces.get(domain)) is not None:
+            pace.accepted(now)
+
+    def is_held(self, domain: str, now: float) -> bool:
+        pace = self._paces.get(domain)
+        return pace is not None and pace.is_held(now)
+
     def grant(self, domain: str, at: float) -> None:
         """Counts a message to `domain` that goes at `at`."""
-        if self.has_rates(domain):
+        if domain in self._paces or self.has_rates(domain):
             self._pace(domain).grant(at)
             if len(self._paces) > self._looked_through_at:
                 self._forget_spent(at)

@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 import time
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 
 from bulkmail.delivery import Delivery, Limits, Stop
 from bulkmail.delivery.desk import Desk, Granted, Halt
-from bulkmail.delivery.queues import Queues
+from bulkmail.delivery.queues import Later, Queues
 from bulkmail.errors import ExitStatus
 from bulkmail.ledger import CampaignLedger, CampaignRecord, LedgerView, SqliteLedger
 from bulkmail.model import Envelope, MailObject, Outcome, Phase, Rate, Recipient, Row, State
@@ -811,3 +812,140 @@ async def test_the_deferred_of_a_domain_apart_are_tried_again_at_its_rate(
     assert campaign.states() == {"accepted": 41}
     assert len(server.paths) == len(set(server.paths)) == 41
     assert server.arrivals[-1] - server.arrivals[0] >= 0.3
+
+
+# -- what the server can bear --------------------------------------------------------------------
+
+
+def at_most(number: int, seconds: float, reply: bytes) -> Callable[[str, str], bytes | None]:
+    """Takes so many messages in any such time; `reply` to the dot of others."""
+    taken: deque[float] = deque()
+
+    def answer(verb: str, argument: str) -> bytes | None:
+        if verb != ".":
+            return None
+        now = time.monotonic()
+        while taken and taken[0] <= now - seconds:
+            taken.popleft()
+        if len(taken) >= number:
+            return reply
+        taken.append(now)
+        return None
+
+    return answer
+
+
+THROTTLED = b"454 Throttling failure: Maximum sending rate exceeded\r\n"
+
+
+async def test_a_server_that_is_asked_too_much_is_asked_less(
+    serve: StartServer, enrol: Enrol
+) -> None:
+    """Nobody is charged for it, everyone gets it once, and it has to complain a few times only."""
+    complaints = []
+    limit = at_most(30, 1.0, THROTTLED)
+
+    def answer(verb: str, argument: str) -> bytes | None:
+        reply = limit(verb, argument)
+        complaints.extend([argument] * (reply is THROTTLED))
+        return reply
+
+    server, campaign = await serve(answer=answer), enrol(120)
+    assert await campaign.run(server) is None
+    assert campaign.states() == {"accepted": 120}
+    assert sorted(server.paths) == sorted(everyone(120))
+    assert 1 <= len(complaints) <= 40
+    assert {campaign.state_of(address)["attempts"] for address in everyone(120)} == {1}
+
+
+async def test_a_server_that_only_complains_is_left_alone(serve: StartServer, enrol: Enrol) -> None:
+    """After some complaints in a row, each waited for: nobody is to blame."""
+    said = []
+
+    def answer(verb: str, argument: str) -> bytes | None:
+        said.append(verb)
+        return THROTTLED if verb == "." else None
+
+    server, campaign = await serve(answer=answer), enrol(30)
+    stop = await campaign.run(server, replace(QUICK, attempts_before_first=2))
+    assert stop is not None and stop.status is ExitStatus.UNAVAILABLE
+    assert stop.reason.startswith("the server wants no more: 454 Throttling failure")
+    assert campaign.states() == {"pending": 30} and said.count(".") == 2
+
+
+async def test_a_domain_that_is_asked_too_much_waits_alone(
+    serve: StartServer, enrol: Enrol
+) -> None:
+    server = await serve()
+    refused: list[float] = []
+
+    def answer(verb: str, argument: str) -> bytes | None:
+        if verb == "RCPT" and "@d0." in argument and len(refused) < 2:
+            refused.append(time.monotonic())
+            return b"450 4.7.1 rate limit of the domain d0.example exceeded\r\n"
+        return None
+
+    server.server.behaviour.answer = answer
+    campaign = enrol(60, lambda n: f"p{n}@d{n % 3}.example")
+    assert await campaign.run(server) is None
+    assert campaign.states() == {"accepted": 60}
+    arrived = dict(zip(server.paths, server.arrivals, strict=True))
+    held = [at for path, at in arrived.items() if "@d0." in path]
+    others = [at for path, at in arrived.items() if "@d0." not in path]
+    assert max(others) < refused[0] + 0.9 < refused[-1] + 0.9 < min(held)
+    assert campaign.state_of("p0@d0.example")["attempts"] == 1
+
+
+async def test_a_domain_that_is_always_too_much_is_refused_in_the_end(
+    serve: StartServer, enrol: Enrol, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Then it counts, so that `give_up` has an end for it."""
+    monkeypatch.setattr("bulkmail.pace.FIRST_HOLD", 0.02)
+    answer = b"450 4.7.1 rate limit of the domain d0.example exceeded\r\n"
+    server = await serve(
+        answer=lambda verb, argument: answer if verb == "RCPT" and "@d0." in argument else None
+    )
+    campaign = enrol(4, lambda n: f"p{n}@d{n % 2}.example")
+    stop = await campaign.run(server, replace(QUICK, wait=9, first_retry=60))
+    assert stop is not None and stop.status is ExitStatus.CONTINUE
+    assert campaign.states()["accepted"] == 2 and campaign.states()["deferred"] >= 1
+
+
+class LateLedger:
+    """One person of one domain, who is deferred at the very moment when the ledger is asked when
+    the next retry is due: the real one does not know of it yet.
+    """
+
+    def __init__(self) -> None:
+        self.queues: Queues | None = None
+        self.person = Recipient(1, "p@d.example", {}, "m.csv:2", domain="d.example")
+        self.left = [self.person]
+        self.due_at: float | None = None
+
+    async def claim(
+        self, limit: int, now: float, domain: str | None = None
+    ) -> tuple[list[Recipient], bool]:
+        left, self.left = self.left, []
+        return left, True
+
+    def set_apart(self, domain: str) -> None: ...
+
+    async def next_due_at(self, domain: str | None = None) -> float | None:
+        known, asked = self.due_at, domain is not None
+        if asked and known is None and self.queues is not None:
+            self.due_at = time.time() + 60
+            self.queues.deferred(self.person, self.due_at)
+        return known if asked else None
+
+
+async def test_who_is_deferred_while_the_ledger_is_asked_is_not_forgotten() -> None:
+    ledger, paces = LateLedger(), DomainPaces({"d.example": [Rate(1, 0.1)]})
+    queues = Queues(ledger, paces)  # type: ignore[arg-type]
+    paces.grant("d.example", asyncio.get_running_loop().time())
+    later = await queues.take()
+    assert isinstance(later, Later), "the domain waits for its rate"
+    await asyncio.sleep(later.at - asyncio.get_running_loop().time())
+    assert await queues.take() is ledger.person
+    ledger.queues = queues
+    later = await queues.take()
+    assert isinstance(later, Later) and later.why == "the next retry is due"

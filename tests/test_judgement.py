@@ -6,10 +6,12 @@ from bulkmail.model import Concern, Outcome, Phase, State
 from bulkmail.smtp.judgement import judge
 from bulkmail.smtp.reply import make_reply
 
-R, M, S, Q, RUN = (
+R, M, D, S, A, Q, RUN = (
     Concern.RECIPIENT,
     Concern.MESSAGE,
+    Concern.DOMAIN,
     Concern.SESSION,
+    Concern.ACCOUNT,
     Concern.QUOTA,
     Concern.RUN,
 )
@@ -21,8 +23,8 @@ CASES = [
     (Phase.DOT, "500 5.5.2 unrecognized", R, State.IN_DOUBT),
     (Phase.DOT, "451 4.3.0 try again", R, State.DEFERRED),
     (Phase.DOT, "554 5.7.1 spam", M, State.FAILED),
-    (Phase.DOT, "421 4.7.0 unusual rate of unsolicited mail", S, State.PENDING),
-    (Phase.DOT, "454 Throttling failure: Maximum sending rate exceeded", S, State.PENDING),
+    (Phase.DOT, "421 4.7.0 unusual rate of unsolicited mail", A, State.PENDING),
+    (Phase.DOT, "454 Throttling failure: Maximum sending rate exceeded", A, State.PENDING),
     (Phase.DOT, "454 Throttling failure: Daily message quota exceeded", Q, State.PENDING),
     (Phase.DOT, "554 Message rejected: Email address is not verified.", RUN, State.PENDING),
     (Phase.DOT, "550 5.4.5 Daily user sending limit exceeded", Q, State.PENDING),
@@ -30,8 +32,8 @@ CASES = [
     (Phase.MAIL, "550 5.7.1 sender refused", RUN, State.PENDING),
     (Phase.MAIL, "553 5.7.1 <a@b.example>: Sender address rejected: not owned", RUN, State.PENDING),
     (Phase.MAIL, "530 5.7.0 Authentication Required", RUN, State.PENDING),
-    (Phase.MAIL, "451 4.7.650 The mail server has been temporarily rate limited", S, State.PENDING),
-    (Phase.MAIL, "452 4.3.1 Insufficient system storage", S, State.PENDING),
+    (Phase.MAIL, "451 4.7.650 The mail server has been temporarily rate limited", A, State.PENDING),
+    (Phase.MAIL, "452 4.3.1 Insufficient system storage", A, State.PENDING),
     (Phase.MAIL, "503 5.5.1 nested MAIL", S, State.PENDING),
     (Phase.MAIL, "552 5.3.4 Message size exceeds fixed limit", M, State.FAILED),
     (Phase.MAIL, "552 Message size exceeds maximum permitted", M, State.FAILED),
@@ -46,7 +48,7 @@ CASES = [
     (Phase.RCPT, "501 malformed address", R, State.FAILED),
     (Phase.RCPT, "550 5.2.1 mailbox disabled", R, State.FAILED),
     (Phase.RCPT, "450 4.2.1 receiving email too quickly", R, State.DEFERRED),
-    (Phase.RCPT, "450 4.2.1 Peak SMTP relay limit exceeded for this customer", S, State.PENDING),
+    (Phase.RCPT, "450 4.2.1 Peak SMTP relay limit exceeded for this customer", A, State.PENDING),
     (Phase.RCPT, "451 4.7.1 Greylisting in action", R, State.DEFERRED),
     (Phase.RCPT, "452 4.2.2 mailbox full", R, State.DEFERRED),
     (Phase.RCPT, "550 5.7.1 blocked", M, State.FAILED),
@@ -56,6 +58,73 @@ CASES = [
     (Phase.DATA, "554 5.7.1 no", M, State.FAILED),
     (Phase.CONTENT, "552 5.3.4 message too big", M, State.FAILED),
     (Phase.CONTENT, "452 4.3.1 disk full", R, State.DEFERRED),
+    # Too much at once: Gmail, Outlook, Yahoo, Amazon SES, and policy servers in front of others.
+    (
+        Phase.RCPT,
+        "450 4.2.1 The user you are trying to contact is receiving email at a rate that prevents",
+        R,
+        State.DEFERRED,
+    ),
+    (Phase.DATA, "454 Throttling failure: Maximum sending rate exceeded", A, State.PENDING),
+    (
+        Phase.MAIL,
+        "421 RP-001 (COL0-MC3-F15) Unfortunately, some messages from IP weren't sent. We have limits for how many",
+        A,
+        State.PENDING,
+    ),
+    (
+        Phase.MAIL,
+        "421 RP-001: The mail server IP has exceeded the rate limit allowed.",
+        A,
+        State.PENDING,
+    ),
+    (
+        Phase.MAIL,
+        "421 4.7.0 [TSS04] Messages from IP temporarily deferred due to unexpected volume",
+        A,
+        State.PENDING,
+    ),
+    (Phase.RCPT, "451 4.7.1 too many messages, slow down", A, State.PENDING),
+    (
+        Phase.RCPT,
+        "450 4.7.1 <a@b.example>: rate limit of the domain b.example exceeded",
+        D,
+        State.PENDING,
+    ),
+    (Phase.RCPT, "452 4.2.2 domain b.example: too many messages for today", D, State.PENDING),
+    (Phase.RCPT, "450 4.1.2 Recipient address rejected: Domain not found", R, State.DEFERRED),
+    (Phase.RCPT, "452 4.5.3 Too many recipients", R, State.DEFERRED),
+    (
+        Phase.MAIL,
+        "421 Max message per connection reached, closing transmission channel",
+        S,
+        State.PENDING,
+    ),
+    (Phase.MAIL, "421 4.4.2 mx.example.org Error: timeout exceeded", S, State.PENDING),
+    (Phase.MAIL, "421 4.3.2 Service shutting down", S, State.PENDING),
+    # Who sends, not who would get it.
+    (
+        Phase.DOT,
+        "550 5.7.26 This mail has been blocked because the sender is unauthenticated.",
+        RUN,
+        State.PENDING,
+    ),
+    (
+        Phase.DOT,
+        "550 5.7.25 [IP] The IP address sending this message does not have a PTR record setup",
+        RUN,
+        State.PENDING,
+    ),
+    (
+        Phase.MAIL,
+        "550 5.7.1 Unfortunately, messages from [IP] weren't sent; part of their network is on our block list (S3150).",
+        RUN,
+        State.PENDING,
+    ),
+    (Phase.RCPT, "550 5.7.606 Access denied, banned sending IP [IP].", RUN, State.PENDING),
+    (Phase.DOT, "550 5.7.509 Access denied, sending domain does not pass DMARC", M, State.FAILED),
+    (Phase.RCPT, "550 relay not permitted", M, State.FAILED),
+    (Phase.RCPT, "554 5.7.1 <a@b.example>: Relay access denied", M, State.FAILED),
 ]
 
 

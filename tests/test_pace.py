@@ -149,3 +149,57 @@ def test_a_spent_pace_is_as_good_as_a_new_one(rates: list[Rate], gaps: list[floa
         at = pace.earliest(at)
         pace.grant(at)
         new.grant(at)
+
+
+# -- what the server can bear --------------------------------------------------------------------
+
+
+def test_after_a_complaint_nothing_goes_for_a_second_then_half_as_fast() -> None:
+    pace = Pace([])
+    for number in range(40):
+        pace.grant(number / 100)
+    assert not pace.is_held(0.4) and pace.earliest(0.4) == 0.4
+    pace.complained(0.4)
+    pace.complained(0.5)
+    assert pace.is_held(1.39) and not pace.is_held(1.41) and pace.complaints == 1
+    assert pace.earliest(0.6) == 1.4
+    pace.grant(1.4)
+    assert pace.earliest(1.4) == pytest.approx(1.42, abs=0.001)
+
+
+def test_complaints_in_a_row_hold_for_longer_and_longer_and_an_acceptance_ends_the_row() -> None:
+    pace, now, holds = Pace([]), 0.0, []
+    for _ in range(12):
+        pace.complained(now)
+        at = pace.earliest(now)
+        holds.append(at - now)
+        now = at
+    assert holds[:4] == [1, 2, 4, 8] and holds[-2:] == [300, 300] and pace.complaints == 12
+    pace.accepted(now - 1)
+    assert pace.complaints == 12, "what was on its way before says nothing"
+    pace.accepted(now)
+    assert pace.complaints == 0
+
+
+def test_acceptances_bring_the_speed_back() -> None:
+    pace, now = Pace([Rate(100, 1)]), 0.0
+    pace.complained(now)
+    times = []
+    for _ in range(1000):
+        now = pace.earliest(now)
+        pace.grant(now)
+        pace.accepted(now)
+        times.append(now)
+    assert times[0] == 1.0
+    assert times[-1] - times[-101] == pytest.approx(1.0, abs=0.05), "the rate is what is left"
+
+
+def test_a_domain_is_held_by_itself() -> None:
+    paces = DomainPaces({})
+    assert paces.complained("a.example", 5.0) == 1
+    assert paces.is_held("a.example", 5.5) and not paces.is_held("b.example", 5.5)
+    assert (paces.earliest("a.example", 5.0), paces.earliest("b.example", 5.0)) == (6.0, 5.0)
+    assert paces.complained("a.example", 6.0) == 2
+    assert paces.earliest("a.example", 6.0) == 8.0
+    paces.accepted("a.example", 8.0)
+    assert paces.complained("a.example", 8.0) == 1

@@ -110,9 +110,13 @@ class Desk:
         """`granted`, or a new grant if that one lies back too far to be used now.
 
         Messages whose connection took long would else leave on top of a later window's. A grant
-        that would take long itself is not worth that: seconds are nothing to an hour's rate.
+        that would take long itself is not worth that: seconds are nothing to an hour's rate. None:
+        it is taken back, because the server complained meanwhile, or because the run is to end.
         """
         recipient, now = granted.recipient, _now()
+        if self._pace.is_held(now) or self._domain_paces.is_held(recipient.domain, now):
+            self.release(recipient)
+            return None
         at = max(self._pace.earliest(now), self._domain_paces.earliest(recipient.domain, now))
         if time.time() - granted.at <= FRESH_SECONDS or at - now > SPACED_UP_TO_SECONDS:
             return granted
@@ -134,6 +138,20 @@ class Desk:
         self.closed, self.is_empty = None, False
         self._queues.deferred(recipient, due_at)
         return due_at
+
+    def accepted(self, recipient: Recipient) -> None:
+        """The server took a message: it, and this domain, can bear more again."""
+        self._pace.accepted(_now())
+        self._domain_paces.accepted(recipient.domain, _now())
+
+    def complained(self) -> int:
+        """The server said that it is too much: slower. How often, with no acceptance since then."""
+        self._pace.complained(_now())
+        return self._pace.complaints
+
+    def complained_of_domain(self, recipient: Recipient) -> int:
+        """The same, for the domain of this recipient."""
+        return self._domain_paces.complained(recipient.domain, _now())
 
     def _nobody(self, later: Later | None) -> Later | None:
         self.is_empty = later is None and not self._halt

@@ -69,11 +69,10 @@ class Queues:
             recipient = await self._take_apart() or await self._take_other()
             if recipient is not None:
                 return recipient
-            later = [(await self._due_at(self._others), NEXT_RETRY)]
-            if self._agenda:
+            at, why = await self._due_at(self._others), NEXT_RETRY
+            if self._agenda and self._agenda[0][0] < at:
                 at, domain = self._agenda[0]
-                later.append((at, self._apart[domain].why))
-            at, why = min(later)
+                why = self._apart[domain].why
             if at > self._loop.time() and not news.is_set():
                 return None if at == math.inf else Later(at, why, news)
 
@@ -90,9 +89,8 @@ class Queues:
 
     def deferred(self, recipient: Recipient, due_at: float) -> None:
         """That this one will be in the ledger, to be tried again at `due_at`, since the epoch."""
-        queue = self._apart.get(recipient.domain)
-        if queue is not None and (at := self._loop_time(due_at)) < queue.looks_at:
-            self._look(queue, at, NEXT_RETRY)
+        if (queue := self._apart.get(recipient.domain)) is not None:
+            self._look(queue, self._loop_time(due_at), NEXT_RETRY)
         self.tell()
 
     def tell(self) -> None:
@@ -108,6 +106,7 @@ class Queues:
             queue = self._apart[domain]
             if at != queue.looks_at:
                 continue  # it was looked at since
+            queue.looks_at = math.inf
             free_at = self._paces.earliest(domain, now)
             if free_at > now:
                 self._look(queue, free_at, _rate_of(domain))
@@ -145,9 +144,9 @@ class Queues:
         self._look(queue, free_at, _rate_of(domain))
 
     def _look(self, queue: _Queue, at: float, why: str) -> None:
-        """Puts a domain that is apart on the agenda, for once."""
-        queue.looks_at, queue.why = at, why
-        if queue.domain is not None and at != math.inf:
+        """Puts a domain that is apart on the agenda, unless it stands there for an earlier time."""
+        if queue.domain is not None and at < queue.looks_at:
+            queue.looks_at, queue.why = at, why
             heapq.heappush(self._agenda, (at, queue.domain))
 
     async def _due_at(self, queue: _Queue) -> float:

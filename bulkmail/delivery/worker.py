@@ -20,6 +20,9 @@ from bulkmail.smtp.judgement import judge
 IDLE_SECONDS = 20.0
 """A session that would not be used for longer is ended."""
 
+PATIENCE = 3
+"""So many complaints about a domain in a row are about nobody; then they count as refusals."""
+
 JITTER = 0.2
 """The part of a pause by which it can be longer."""
 
@@ -203,25 +206,32 @@ class Worker:
             concern, state = Concern.RUN, State.PENDING
         if shared.halt and outcome.reply is None and outcome.phase is not Phase.DOT:
             concern, state = Concern.SESSION, State.PENDING  # broken off by ourselves
-        if concern is Concern.RUN:
-            shared.halt.call(
-                Stop(ExitStatus.UNAVAILABLE, f"the server refuses to go on: {outcome}")
-            )
-        elif concern is Concern.QUOTA:
-            shared.halt.call(
-                Stop(ExitStatus.CONTINUE, f"the account's quota is used up: {outcome}")
-            )
-        elif concern is Concern.SESSION:
-            self._retired, self._last_failure = True, str(outcome)
-        elif outcome.reply is not None:
-            self._failures = 0
+        if concern is Concern.DOMAIN and shared.desk.complained_of_domain(recipient) > PATIENCE:
+            concern, state = Concern.RECIPIENT, State.DEFERRED
+        self._heed(concern, outcome)
         if concern is Concern.MESSAGE:
             self._refused(recipient, outcome)
             return
         if state is State.ACCEPTED:
             shared.opened = shared.content_proven = True
+            shared.desk.accepted(recipient)
             shared.decide_refusals()
         self._record(recipient, state, outcome)
+
+    def _heed(self, concern: Concern, outcome: Outcome) -> None:
+        """What an outcome means for the session, the pace and the run."""
+        halt, desk = self._shared.halt, self._shared.desk
+        if concern is Concern.RUN:
+            halt.call(Stop(ExitStatus.UNAVAILABLE, f"the server refuses to go on: {outcome}"))
+        elif concern is Concern.QUOTA:
+            halt.call(Stop(ExitStatus.CONTINUE, f"the account's quota is used up: {outcome}"))
+        elif concern is Concern.SESSION:
+            self._retired, self._last_failure = True, str(outcome)
+        elif concern is Concern.ACCOUNT:
+            if desk.complained() >= self._attempts():
+                halt.call(Stop(ExitStatus.UNAVAILABLE, f"the server wants no more: {outcome}"))
+        elif outcome.reply is not None:
+            self._failures = 0
 
     def _refused(self, recipient: Recipient, outcome: Outcome) -> None:
         """Its message was refused: by itself, or as all would be? Pending until that is clear."""

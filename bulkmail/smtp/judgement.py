@@ -39,38 +39,55 @@ _UNANSWERED = {
     Phase.DOT: Verdict(Concern.RECIPIENT, State.IN_DOUBT),
 }
 
+_MUCH = (
+    r"rate (exceeded|limit)|rate-limit|relay limit exceeded|throttl|too (many|much) (mail|message)"
+    r"|too many connections|unusual rate|unexpected volume|exceeded the rate|limits? for how many"
+)
+"""How servers say that it is too much at once."""
+
 _REPLIES = (
     _row(Phase.DOT, r"2", Concern.RECIPIENT, State.ACCEPTED),
     # A reply that fits no question: the two sides no longer agree on where they are.
     _row(Phase.DOT, r"3|50[0-4]", Concern.RECIPIENT, State.IN_DOUBT),
     # Quotas of the account, whatever the phase.
     _row(ANY, r"\d+ 5\.4\.5 |.*daily (message quota|user sending)", Concern.QUOTA, State.PENDING),
-    # The account or the sender address, whatever the phase.
+    # The account, the sender address or the client's own address, whatever the phase; RFC 7372 has
+    # 5.7.20 to 5.7.26, authentication of the sender that failed.
     _row(
         ANY,
-        r"530 |.*(address is not verified|SendAsDenied|sender address rejected)",
+        r"530 |.*(address is not verified|SendAsDenied|sender address rejected"
+        r"|banned sending IP|on our block list)|5\d\d 5\.7\.2\d ",
         Concern.RUN,
         State.PENDING,
     ),
-    # Throttling: the server is busy with all of us, not with this recipient.
+    # A mailbox that gets too much, from everyone; Gmail says it with a 5xx, too.
+    _row(
+        Phase.RCPT,
+        r"(450|550) \d\.2\.1 .*receiving (e?mail|messages) (too quickly|at a rate)",
+        Concern.RECIPIENT,
+        State.DEFERRED,
+    ),
+    # The end of a session that did nothing wrong.
     _row(
         ANY,
-        r"421|454|4\d\d .*(rate (exceeded|limited)|relay limit exceeded|too many connections)",
+        r"421 (4\.4\.2 |.*(per (connection|session)|timed? ?out|\bidle\b|shutting down))",
         Concern.SESSION,
         State.PENDING,
     ),
+    # Too much at once: for the domain of the recipient, or else for the server.
+    _row(Phase.RCPT, rf"4[35]\d .*({_MUCH}).*\bdomain\b", Concern.DOMAIN, State.PENDING),
+    _row(Phase.RCPT, rf"4[35]\d .*\bdomain\b.*({_MUCH})", Concern.DOMAIN, State.PENDING),
+    _row(ANY, rf"421|454|4\d\d .*({_MUCH})", Concern.ACCOUNT, State.PENDING),
     # An address that this server cannot parse.
     _row(Phase.RCPT, r"501", Concern.RECIPIENT, State.FAILED),
     _row(ANY, r"[23]|50[0-4]", Concern.SESSION, State.PENDING),
-    _row(Phase.MAIL, r"4", Concern.SESSION, State.PENDING),
+    _row(Phase.MAIL, r"4", Concern.ACCOUNT, State.PENDING),
     # SIZE= (RFC 1870 6.1) and SMTPUTF8 (RFC 6531 3.5) tell MAIL of one message, not of the sender.
     _row(Phase.MAIL, r"552 (5\.3\.4 |.*\bsize\b)", Concern.MESSAGE, State.FAILED),
     _row(Phase.MAIL, r"55[03] 5\.6\.7 ", Concern.RECIPIENT, State.FAILED),
     _row(Phase.MAIL, r"5", Concern.RUN, State.PENDING),
     _row(ANY, r"4", Concern.RECIPIENT, State.DEFERRED),
-    # Gmail's receiving limit of a busy mailbox comes with a 5xx.
-    _row(Phase.RCPT, r"550 5\.2\.1 .*\brate\b", Concern.RECIPIENT, State.DEFERRED),
-    _row(Phase.RCPT, r"5\d\d 5\.7\.", Concern.MESSAGE, State.FAILED),
+    _row(Phase.RCPT, r"5\d\d (5\.7\.|.*\brelay)", Concern.MESSAGE, State.FAILED),
     _row(Phase.RCPT, r"5", Concern.RECIPIENT, State.FAILED),
     _row(ANY, r"5", Concern.MESSAGE, State.FAILED),
 )
