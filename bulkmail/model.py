@@ -218,6 +218,7 @@ class Intent:
 class Settlement:
     """What became of an intent. Back to pending is a release: no attempt is counted, and who was
     deferred is deferred as before. `of_released`: it is decided later about one that was released.
+    `at` is when it was known.
     """
 
     recipient_id: int
@@ -225,3 +226,4 @@ class Settlement:
     outcome: Outcome
     due_at: float = 0.0
     of_released: bool = False
+    at: float = 0.0

@@ -588,7 +588,7 @@ async def test_a_ledger_that_fails_stops_the_run_before_the_next_dot(
     await ledger.close()
     assert stop is not None and stop.status is ExitStatus.LEDGER
     db.execute(f"PRAGMA max_page_count = {pages * 10}")  # somebody made room
-    campaign.ledger.recover(campaign.record)
+    campaign.ledger.recover(campaign.record, 5.0)
     states = campaign.states()
     assert len(server.paths) <= states.get("accepted", 0) + states.get("in_doubt", 0)
     assert states["pending"] > 1000

@@ -892,7 +892,7 @@ def test_no_cell_of_a_report_is_a_formula(twin: bool, listen: Listen, tmp_path: 
 PEAK = """\
 import resource, sys
 from pathlib import Path
-from bulkmail.cli import main
+from bulkmail.__main__ import main
 try:
     main()
 finally:

@@ -307,10 +307,10 @@ def test_who_was_meant_again_stays_so(ledger: SqliteLedger, campaign: CampaignRe
     first, *_ = ids_of(ledger, other)
     ledger.record("a", ledger.content_id(other, "content"), [intent(first)])
     other = ledger.campaign("august", 2000.0)
-    ledger.recover(other)
+    ledger.recover(other, 5.0)
     mended = [row("p0@example.com", name="Mended"), *people(3)[1:]]
     ledger.enrol(other, mended)
-    ledger.resend_in_doubt(other)
+    ledger.resend_in_doubt(other, 6.0)
     assert ledger.sent_before(ledger.campaign("august", 2000.0), "content") is None
     ledger.enrol(other, mended[:2])
     ledger.cancel_removed(other)
@@ -326,18 +326,18 @@ def test_who_may_have_it_is_in_doubt_until_sent_to_again(
     [id_] = ids_of(ledger, campaign)
     content = ledger.content_id(campaign, "content")
     ledger.record("a", content, [intent(id_)])
-    ledger.recover(campaign)
+    ledger.recover(campaign, 5.0)
     ledger.enrol(campaign, people(1))
-    ledger.resend_in_doubt(campaign)
+    ledger.resend_in_doubt(campaign, 6.0)
     ledger.record("a", content, [intent(id_)])
     ledger.record("a", content, [Settlement(id_, State.DEFERRED, LATER, due_at=9e9)])
     assert ledger.who_has(campaign, content) == (1, 0)
-    ledger.recover(campaign)
+    ledger.recover(campaign, 5.0)
     assert states(ledger, campaign) == {"in_doubt": 1}
     ledger.enrol(campaign, people(1), excluded=[("p0@example.com", "suppressed")])
     assert states(ledger, campaign) == {"in_doubt": 1}
     ledger.enrol(campaign, people(1))
-    ledger.resend_in_doubt(campaign)
+    ledger.resend_in_doubt(campaign, 6.0)
     assert states(ledger, campaign) == {"deferred": 1}, "due when it was due"
     assert ledger.claims(campaign).next_due_at() == 9e9
 
@@ -389,7 +389,7 @@ def test_what_was_in_flight_when_a_run_died_is_in_doubt(
     ledger.record("a", None, [Settlement(ids[0], State.ACCEPTED, OK)])
     ledger.close()
     after = SqliteLedger(path)
-    assert after.recover(campaign) == 1
+    assert after.recover(campaign, 5.0) == 1
     assert states(after, campaign) == {"accepted": 1, "in_doubt": 1, "pending": 1}
     assert [recipient.id for recipient in after.unsent(campaign)] == [ids[2]]
     after.close()

@@ -259,6 +259,15 @@ async def test_refused_recipients_end_in_1_and_the_report_says_why(
     )
     row = json.loads(report.out)
     assert row.pop("message_id").endswith("@example.org>")
+    [event] = row.pop("events")
+    assert event.pop("begun_at") < event.pop("at") < time.time()
+    assert event == {
+        "what": "failed",
+        "attempt": 1,
+        "phase": "rcpt",
+        "reply": "550 5.1.1 no such user",
+        "reason": "550 5.1.1 no such user",
+    }
     assert row == {
         "email": "person1@example.com",
         "state": "failed",

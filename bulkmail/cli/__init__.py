@@ -13,6 +13,7 @@ import click
 from bulkmail import __version__
 from bulkmail.cli import text
 from bulkmail.cli.check import check
+from bulkmail.cli.decide import cancel, pause, retry, settle
 from bulkmail.cli.init import init
 from bulkmail.cli.report import report
 from bulkmail.cli.run import run
@@ -63,10 +64,9 @@ def commands() -> None:
     """
 
 
-for command in (init, check, test, run, status, report, suppress, sandbox, schema):
+for command in (
+    *(init, check, test, run, status, report),
+    *(retry, settle, pause, cancel),
+    *(suppress, sandbox, schema),
+):
     commands.add_command(command)
-
-
-def main() -> None:
-    """The console script."""
-    commands(prog_name="bulkmail")

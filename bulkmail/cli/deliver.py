@@ -16,11 +16,13 @@ from bulkmail.cli import text
 from bulkmail.cli.plan import Plan
 from bulkmail.cli.progress import RunProgress
 from bulkmail.delivery import Delivery, Limits, Stop
-from bulkmail.errors import ExitStatus
+from bulkmail.errors import ExitStatus, LedgerError
 from bulkmail.ledger import CampaignLedger, SqliteLedger
 from bulkmail.model import Outcome, Recipient, State, Submission
 from bulkmail.pace import DomainPaces, Pace
 from bulkmail.transport import SubmissionServer
+
+LISTEN_SECONDS = 0.5
 
 
 async def deliver(
@@ -65,12 +67,24 @@ async def deliver(
         delivery.abort("the ledger cannot be written")
 
     changes.on_failure = ledger_failed
+    run_id = ledger.begin_run(plan.record, time.time())
     with progress, _signals(delivery, progress):
         _say_when_it_starts(campaign, wait_seconds, progress)
+        listening = asyncio.create_task(_listen(delivery, changes, run_id))
         try:
             return await delivery.run()
         finally:
+            listening.cancel()
             await changes.close()
+            with suppress(LedgerError):  # what failed it is told already
+                ledger.end_run(run_id, time.time())
+
+
+async def _listen(delivery: Delivery, changes: CampaignLedger, run_id: int) -> None:
+    """Hears `bulkmail pause` and `bulkmail cancel` from another terminal."""
+    while not await changes.is_asked_to_stop(run_id):  # noqa: ASYNC110  of another process
+        await asyncio.sleep(LISTEN_SECONDS)
+    delivery.stop(Stop(ExitStatus.CONTINUE, "paused from another terminal"))
 
 
 def _paces(

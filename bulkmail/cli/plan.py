@@ -94,8 +94,17 @@ def planned(
     """
     if not is_rehearsal and (elsewhere := known_elsewhere(campaign)):
         raise CampaignError([Problem(campaign.places.key(("campaign",)), elsewhere)])
-    if not under_way and (known := ledger.known(campaign.name)):
-        ledger.recover(known)  # what an earlier run left is so, whatever becomes of this one
+    known = ledger.known(campaign.name)
+    if known is not None and known.cancelled_at is not None:
+        message = (
+            f'"{campaign.name}" was cancelled on {text.moment(known.cancelled_at)}. To send it'
+            f" after all: bulkmail retry {campaign.path} --state cancelled"
+        )
+        raise CampaignError([Problem(campaign.places.key(("campaign",)), message)])
+    if not under_way and known is not None:
+        ledger.recover(
+            known, time.time()
+        )  # what an earlier run left is so, whatever becomes of this one
     with ledger.enrolling():
         with _progress() as tell:
             if is_rehearsal:
@@ -104,7 +113,9 @@ def planned(
             found, remarks = enrolled(campaign, ledger, record, past, tell)
             _check_enrolment(campaign, found, remarks, cancel_removed)
             ledger.cancel_removed(record)
-            resent = ledger.resend_in_doubt(record) if campaign.file.in_doubt == "resend" else 0
+            resent = 0
+            if campaign.file.in_doubt == "resend":
+                resent = ledger.resend_in_doubt(record, time.time())
             composer = snapshot(campaign, record)
             proof = prove(
                 campaign, ledger, record, composer, lambda done: tell(f"{done:,} composed")

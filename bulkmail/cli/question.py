@@ -141,11 +141,17 @@ def _rate(rates: Sequence[Rate], seconds: float) -> str:
     return f"{', '.join(map(str, rates))}: {text.about(seconds)}"
 
 
-def _confirm(question: str, flag: str) -> None:
+def confirm(question: str, *, yes: bool) -> None:
+    """Asks whether to change the ledger, unless `--yes` did. Raises CampaignError for a no."""
+    if not yes:
+        _confirm(question, "--yes", "nothing was changed")
+
+
+def _confirm(question: str, flag: str, otherwise: str = "nothing was sent") -> None:
     if not sys.stdin.isatty():
         raise CampaignError(f"{question} There is no terminal to answer at; pass {flag}")
     if not click.confirm(question, default=False, err=True):
-        raise CampaignError("nothing was sent")
+        raise CampaignError(otherwise)
 
 
 def _when(plan: Plan, submission: Submission) -> str:

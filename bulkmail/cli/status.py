@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from bulkmail.cli import options, text
-from bulkmail.ledger import LedgerView
+from bulkmail.ledger import LedgerView, is_run_under_way
 
 
 @click.command()
@@ -25,9 +25,11 @@ def status(file: Path | None, in_sandbox: bool, as_json: bool) -> None:
         records = ledger.campaigns()
     for record in records:
         tally = ledger.tally(record)
+        since = ledger.running_since(record) if is_run_under_way(ledger.path) else None
         if as_json:
-            told = {"campaign": record.name, "states": tally}
+            told = {"campaign": record.name, "states": tally, "under_way": since is not None}
             click.echo(json.dumps(told, ensure_ascii=False))
         else:
-            click.echo(f"{record.name}: {text.states(tally)}")
+            running = f" · a run is under way since {text.moment(since)}" if since else ""
+            click.echo(f"{record.name}: {text.states(tally)}{running}")
     ledger.close()

@@ -55,13 +55,15 @@ class Shared:
         self, recipient: Recipient, state: State, outcome: Outcome, due_at: float = 0.0
     ) -> None:
         """Records what became of a recipient, and tells it."""
-        self.ledger.settle(Settlement(recipient.id, state, outcome, due_at))
+        self.ledger.settle(Settlement(recipient.id, state, outcome, due_at, at=time.time()))
         self.on_settled(recipient, state, outcome)
 
     def decide_refusals(self) -> None:
         """Those refused so far are the recipients' own: they have failed."""
         for recipient, outcome in self.refusals.take():
-            self.ledger.settle(Settlement(recipient.id, State.FAILED, outcome, of_released=True))
+            self.ledger.settle(
+                Settlement(recipient.id, State.FAILED, outcome, of_released=True, at=time.time())
+            )
             self.on_settled(recipient, State.FAILED, outcome)
 
 

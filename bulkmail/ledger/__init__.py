@@ -8,6 +8,7 @@
                           └────────▶ in_doubt   the connection or the process died after the
                                                 content may have been taken
     enrolled ▶ invalid, duplicate               pending, deferred ▶ cancelled, suppressed
+    a person's choice: failed, expired, in_doubt, cancelled ▶ pending; in_doubt ▶ accepted
 
 Guarantee. A recipient is `in_flight` in committed, synced storage before its final dot can leave:
 what cannot be recorded is not sent. `accepted` is only ever written after a 2xx to the dot.
@@ -22,14 +23,17 @@ Same message for ever. Enrolment stores a random seed; Message-ID, boundaries an
 first intent are derived from the row, so a retry sends the bytes that were sent before.
 
 `opening.py` says what is a ledger, `sqlite.py` is the storage, `enrolment.py` how rows become
-recipients, `suppression.py` the list of those who never get anything; the SQL stands in
-`schema.sql` and there. `view.py` reads a ledger; `group.py` lets many tasks share one commit.
+recipients, `claims.py` who is next, `decisions.py` what a person decides afterwards, `stopping.py`
+how a run is told to end, `suppression.py` the list of those who never get anything; the tables
+stand in `migrations/`, the SQL there. `view.py` reads a ledger; `group.py` lets many tasks share
+one commit.
 """
 
 from bulkmail.ledger.group import CampaignLedger
 from bulkmail.ledger.opening import is_run_under_way
 from bulkmail.ledger.records import CampaignRecord, Enrolment
 from bulkmail.ledger.sqlite import SqliteLedger
+from bulkmail.ledger.stopping import ask_to_stop, has_stopped
 from bulkmail.ledger.suppression import release, suppress
 from bulkmail.ledger.view import LedgerView
 
@@ -39,6 +43,8 @@ __all__ = [
     "Enrolment",
     "LedgerView",
     "SqliteLedger",
+    "ask_to_stop",
+    "has_stopped",
     "is_run_under_way",
     "release",
     "suppress",

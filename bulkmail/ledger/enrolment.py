@@ -46,17 +46,17 @@ SET reading = excluded.reading,
         excluded.fields, fields),
     files_digest = iif(fields <> excluded.fields, '', files_digest),
     due_at = iif(state IN ('cancelled', 'suppressed'), 0, due_at),
-    attempts = iif(state IN ('cancelled', 'suppressed') AND in_doubt_events = 0, 0, attempts),
-    first_attempt_at = iif(
-        state IN ('cancelled', 'suppressed') AND in_doubt_events = 0, NULL, first_attempt_at),
+    attempts = iif(state IN ('cancelled', 'suppressed'), 0, attempts),
+    first_attempt_at = iif(state IN ('cancelled', 'suppressed'), NULL, first_attempt_at),
     reason = iif(
         state IN ('cancelled', 'suppressed')
             OR excluded.state = 'suppressed' AND state IN ('pending', 'deferred'),
         excluded.reason, reason),
+    consented = iif(excluded.state = 'suppressed', 0, consented),
     state = iif(
         state IN ('cancelled', 'suppressed')
             OR excluded.state = 'suppressed' AND state IN ('pending', 'deferred'),
-        excluded.state, state)
+        iif(in_doubt_events > 0, 'in_doubt', excluded.state), state)
 WHERE reading < excluded.reading
 RETURNING state, reason
 """

@@ -76,6 +76,14 @@ class CampaignLedger:
         """Queues an outcome. It is committed with, or before, whatever is intended after it."""
         self._add(settlement)
 
+    async def is_asked_to_stop(self, run_id: int) -> bool:
+        """Whether another process asked the run to end."""
+        try:
+            return await self._in_thread(lambda: self._ledger.is_asked_to_stop(run_id))
+        except LedgerError as error:
+            self._fail(error)
+            return True
+
     async def close(self) -> None:
         """Commits what is queued. To be called when no task uses this any more."""
         if self._task is not None:

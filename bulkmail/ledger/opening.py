@@ -6,6 +6,7 @@ synchronous=FULL: a commit that returned is on the disk.
 
 import os
 import sqlite3
+from collections.abc import Iterator
 from contextlib import closing
 from importlib.resources import files
 from pathlib import Path
@@ -15,8 +16,9 @@ from bulkmail.errors import LedgerBusyError, LedgerError
 BUSY_SECONDS = 30
 LOOKED_AT_SECONDS = 0.2
 """Longer than somebody looks whether a run is under way."""
-VERSION = 1
-"""Of the schema; a ledger with a higher one is refused."""
+_MIGRATIONS = files("bulkmail.ledger").joinpath("migrations")
+VERSION = sum(file.name.endswith(".sql") for file in _MIGRATIONS.iterdir())
+"""The number of the last migration; a ledger with a higher one is refused."""
 APPLICATION_ID = int.from_bytes(b"blkm")
 """What SQLite keeps in its header to tell whose a database is."""
 
@@ -26,13 +28,13 @@ def opened(path: Path | None) -> sqlite3.Connection:
     # Absolute, so that no name means anything else to SQLite, as `:memory:` would.
     name = str(path.resolve()) if path else ""
     db = sqlite3.connect(name, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
-    empty = is_empty(db, str(path))
+    version = version_of(db, str(path))
     db.execute("PRAGMA journal_mode = WAL")
     db.execute("PRAGMA synchronous = FULL")
     db.execute("PRAGMA fullfsync = ON")  # macOS: fsync alone does not reach the disk
     db.execute("PRAGMA foreign_keys = ON")
-    if empty:
-        create(db)
+    if version < VERSION:
+        migrate(db, str(path))
     return db
 
 
@@ -40,13 +42,13 @@ def copied(path: Path) -> sqlite3.Connection:
     """A scratch ledger with all that stands in the one at `path`, which may be in use."""
     source = read_only(path)
     try:
-        empty = is_empty(source, str(path))
+        version = version_of(source, str(path))
         scratch = sqlite3.connect("", isolation_level=None, check_same_thread=False)
         source.backup(scratch)
     finally:
         source.close()
-    if empty:
-        create(scratch)
+    if version < VERSION:
+        migrate(scratch, str(path))
     return scratch
 
 
@@ -89,13 +91,13 @@ def run_lock(path: Path) -> sqlite3.Connection:
     return lock
 
 
-def is_empty(db: sqlite3.Connection, name: str) -> bool:
-    """Whether the database holds nothing yet. Raises LedgerError if it is no ledger of ours."""
+def version_of(db: sqlite3.Connection, name: str) -> int:
+    """That of the tables; 0 if there are none. Raises LedgerError if it is no ledger of ours."""
     [version] = db.execute("PRAGMA user_version").fetchone()
     [mark] = db.execute("PRAGMA application_id").fetchone()
     [tables] = db.execute("SELECT count(*) FROM sqlite_master").fetchone()
     if not (version or mark or tables):
-        return True
+        return 0
     if mark != APPLICATION_ID:
         raise LedgerError(f"{name} is a database of another program; name another file")
     if version > VERSION:
@@ -103,11 +105,28 @@ def is_empty(db: sqlite3.Connection, name: str) -> bool:
             f"{name} was written by a newer bulkmail (version {version}; this one knows"
             f" {VERSION}). Upgrade bulkmail"
         )
-    return False
+    return int(version)
 
 
-def create(db: sqlite3.Connection) -> None:
-    """Makes the tables. Harmless where somebody else makes them at the same time."""
-    schema = files("bulkmail.ledger").joinpath("schema.sql").read_text("utf-8")
-    whose = f"PRAGMA user_version = {VERSION}; PRAGMA application_id = {APPLICATION_ID};"
-    db.executescript(f"BEGIN; {schema} {whose} COMMIT;")
+def migrate(db: sqlite3.Connection, name: str) -> None:
+    """Makes the tables what this version has, all or nothing; also if another process does, too."""
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        for number in range(version_of(db, name) + 1, VERSION + 1):
+            for statement in _statements(_MIGRATIONS.joinpath(f"{number:04}.sql").read_text()):
+                db.execute(statement)
+        db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        db.execute(f"PRAGMA user_version = {VERSION}")
+    except BaseException:
+        db.rollback()
+        raise
+    db.execute("COMMIT")
+
+
+def _statements(sql: str) -> Iterator[str]:
+    statement = ""
+    for line in sql.splitlines(keepends=True):
+        statement += line
+        if sqlite3.complete_statement(statement):
+            yield statement
+            statement = ""

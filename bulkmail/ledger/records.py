@@ -12,6 +12,7 @@ class CampaignRecord:
     Digests of contents: `content_digest` is that of the last run; `meant_again_digest` that which
     people known by `meant_again_reading` are to get although they have it by another name;
     `proven_digest` that with which every recipient of the reading `proven_reading` was composed.
+    `cancelled_at` is when its author gave it up, unless that was taken back.
     """
 
     id: int
@@ -22,6 +23,7 @@ class CampaignRecord:
     meant_again_reading: int
     proven_digest: str
     proven_reading: int
+    cancelled_at: float | None
 
 
 @dataclass(slots=True)

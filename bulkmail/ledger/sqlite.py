@@ -8,7 +8,7 @@ system that ends with the process.
 import os
 import sqlite3
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import groupby
 from operator import itemgetter
@@ -17,6 +17,7 @@ from typing import Any
 
 from bulkmail.errors import LedgerError
 from bulkmail.ledger.claims import SELECT_RECIPIENT, Claims, recipient
+from bulkmail.ledger.decisions import Decisions, cancel
 from bulkmail.ledger.enrolment import enrol
 from bulkmail.ledger.guarded import guarded
 from bulkmail.ledger.opening import copied, opened, run_lock
@@ -65,22 +66,26 @@ SET state = iif(:state = 'pending' AND due_at > 0, 'deferred', :state),
         attempts + :counted = 0, NULL, coalesce(first_attempt_at, last_attempt_at)),
     in_doubt_events = in_doubt_events + (:state = 'in_doubt'),
     content_id = iif(:state IN ('accepted', 'in_doubt') OR in_doubt_events > 0, content_id, NULL),
+    consented = iif(:state IN ('accepted', 'in_doubt'), 0, consented),
     phase = :phase, reply = :reply, reason = :reason
 WHERE id = :id
     AND iif(:of_released, state IN ('pending', 'deferred'), state = 'in_flight')
 """
 
+_REMEMBER = """
+INSERT INTO event (recipient_id, at, what, attempt, begun_at, phase, reply, reason)
+SELECT id, ?, state, attempts, last_attempt_at, phase, reply, reason FROM recipient WHERE id = ?
+"""
+
+_REMEMBERED = frozenset({State.DEFERRED, State.FAILED, State.EXPIRED, State.IN_DOUBT})
+
 _RECOVER = """
 UPDATE recipient
-SET attempts = attempts + (state = 'in_flight'),
-    in_doubt_events = in_doubt_events + (state = 'in_flight'),
-    phase = iif(state = 'in_flight', 'dot', phase),
-    reply = iif(state = 'in_flight', '', reply),
-    reason = iif(
-        state = 'in_flight', 'the run ended before it knew what became of this message', reason),
-    state = 'in_doubt'
-WHERE campaign_id = ?
-    AND (state = 'in_flight' OR state IN ('pending', 'deferred') AND in_doubt_events > 0)
+SET state = 'in_doubt', attempts = attempts + 1, in_doubt_events = in_doubt_events + 1,
+    consented = 0, phase = 'dot', reply = '',
+    reason = 'the run ended before it knew what became of this message'
+WHERE campaign_id = ? AND state = 'in_flight'
+RETURNING id
 """
 
 _GRANT = """
@@ -116,13 +121,8 @@ class SqliteLedger:
     @contextmanager
     def enrolling(self) -> Iterator[None]:
         """All that is enrolled inside is kept, or, if the block raises, nothing of it."""
-        self._begin()
-        try:
+        with self._transaction():
             yield
-        except BaseException:
-            self._db.rollback()
-            raise
-        self._commit()
 
     @guarded
     def campaign(self, name: str, now: float) -> CampaignRecord:
@@ -159,7 +159,8 @@ class SqliteLedger:
     def cancel_removed(self, campaign: CampaignRecord) -> int:
         """Gives up the unsent recipients that the last reading did not find."""
         return self._db.execute(
-            "UPDATE recipient SET state = 'cancelled', reason = 'no longer in the sources'"
+            "UPDATE recipient SET state = iif(in_doubt_events > 0, 'in_doubt', 'cancelled'),"
+            " consented = 0, reason = 'no longer in the sources'"
             f" WHERE campaign_id = ? AND state IN ({marks(UNSENT)})"
             " AND reading < (SELECT reading FROM campaign WHERE id = recipient.campaign_id)",
             (campaign.id, *UNSENT),
@@ -186,19 +187,8 @@ class SqliteLedger:
     def forget_finished(self, name: str) -> None:
         """Forgets a campaign in which nobody is left to send to: for rehearsals."""
         self._db.execute(
-            "DELETE FROM recipient WHERE campaign_id = (SELECT id FROM campaign WHERE name = ?1)"
-            " AND NOT EXISTS (SELECT 1 FROM recipient JOIN campaign ON campaign.id = campaign_id"
-            " WHERE name = ?1 AND state IN ('pending', 'deferred', 'in_flight'))",
-            (name,),
-        )
-        self._db.execute(
-            "DELETE FROM content WHERE campaign_id = (SELECT id FROM campaign WHERE name = ?1)"
-            " AND NOT EXISTS (SELECT 1 FROM recipient WHERE campaign_id = content.campaign_id)",
-            (name,),
-        )
-        self._db.execute(
-            "DELETE FROM campaign WHERE name = ?1"
-            " AND NOT EXISTS (SELECT 1 FROM recipient WHERE campaign_id = campaign.id)",
+            "DELETE FROM campaign WHERE name = ? AND NOT EXISTS (SELECT 1 FROM recipient"
+            " WHERE campaign_id = campaign.id AND state IN ('pending', 'deferred', 'in_flight'))",
             (name,),
         )
 
@@ -266,30 +256,44 @@ class SqliteLedger:
     # -- sending ---------------------------------------------------------------------------------
 
     @guarded
-    def recover(self, campaign: CampaignRecord) -> int:
-        """Records as in doubt who was in flight when an earlier run died; how many are.
+    def recover(self, campaign: CampaignRecord, now: float) -> int:
+        """Records as in doubt who was in flight when an earlier run died; how many.
 
-        Whoever was in doubt before, was to be sent to again and is not yet, may still have the
-        message: they are in doubt as before.
+        Whoever was in doubt before, was to be sent to again as the campaign said then, and is not
+        yet, may still have the message: they are in doubt as before.
         """
-        return self._db.execute(_RECOVER, (campaign.id,)).rowcount
+        with self._transaction():
+            ids = [id_ for [id_] in self._db.execute(_RECOVER, (campaign.id,)).fetchall()]
+            self._db.executemany(_REMEMBER, ((now, id_) for id_ in ids))
+            self._db.execute(
+                "UPDATE recipient SET state = 'in_doubt' WHERE campaign_id = ?"
+                " AND state IN ('pending', 'deferred') AND in_doubt_events > 0 AND NOT consented",
+                (campaign.id,),
+            )
+        return len(ids)
 
     @guarded
-    def resend_in_doubt(self, campaign: CampaignRecord) -> int:
+    def resend_in_doubt(self, campaign: CampaignRecord, now: float) -> int:
         """Puts those in doubt back to where they would be sent to, as their author chose; the
         events stay counted.
 
         After `enrol`, and only those whom it found and who are not excluded.
         """
-        return self._db.execute(
+        ids = self._db.execute(
             "UPDATE recipient SET state = iif(due_at > 0, 'deferred', 'pending'),"
             " changed_reading = reading,"
             " reason = 'was in doubt; sent again, as the campaign says'"
             " WHERE campaign_id = ? AND state = 'in_doubt'"
             " AND reading = (SELECT reading FROM campaign WHERE id = campaign_id)"
-            " AND address_key NOT IN (SELECT address_key FROM temp.left_out)",
+            " AND address_key NOT IN (SELECT address_key FROM temp.left_out)"
+            " RETURNING id",
             (campaign.id,),
-        ).rowcount
+        ).fetchall()
+        self._db.executemany(
+            "INSERT INTO event (recipient_id, at, what) VALUES (?, ?, 'resend')",
+            ((id_, now) for [id_] in ids),
+        )
+        return len(ids)
 
     def unsent(
         self, campaign: CampaignRecord, changed_after_reading: int = 0
@@ -319,6 +323,46 @@ class SqliteLedger:
             (campaign.id,),
         ).fetchall()
 
+    # -- decisions -------------------------------------------------------------------------------
+
+    @contextmanager
+    def deciding(
+        self, campaign: CampaignRecord, states: Collection[State], addresses: Iterable[str] = ()
+    ) -> Iterator[Decisions]:
+        """Decisions about those in `states`, all or only `addresses`; kept unless it raises."""
+        with self._transaction():
+            yield Decisions(self._db, self.name, campaign, states, addresses)
+
+    @guarded
+    def cancel(self, campaign: CampaignRecord, now: float) -> int:
+        """Gives up all who are unsent, and the campaign until that is taken back; how many."""
+        with self._transaction():
+            return cancel(self._db, campaign, now)
+
+    # -- runs ------------------------------------------------------------------------------------
+
+    @guarded
+    def begin_run(self, campaign: CampaignRecord, now: float) -> int:
+        """Records that a run sends from now on; its id."""
+        self._db.execute(
+            "UPDATE run SET ended_at = started_at WHERE ended_at IS NULL"  # they were killed
+        )
+        sql = "INSERT INTO run (campaign_id, started_at) VALUES (?, ?) RETURNING id"
+        [id_] = self._db.execute(sql, (campaign.id, now)).fetchone()
+        return int(id_)
+
+    @guarded
+    def end_run(self, run_id: int, now: float) -> None:
+        self._db.execute("UPDATE run SET ended_at = ? WHERE id = ?", (now, run_id))
+
+    @guarded
+    def is_asked_to_stop(self, run_id: int) -> bool:
+        """Whether another process asked this run to end; see `stopping.py`."""
+        [at] = self._db.execute(
+            "SELECT stop_requested_at FROM run WHERE id = ?", (run_id,)
+        ).fetchone()
+        return at is not None
+
     def claims(self, campaign: CampaignRecord) -> Claims:
         """The claims of a run that begins."""
         return Claims(self._db, self.name, campaign.id)
@@ -333,18 +377,15 @@ class SqliteLedger:
         """
         settlements = [change for change in changes if isinstance(change, Settlement)]
         intents = [change for change in changes if isinstance(change, Intent)]
-        self._begin()
-        try:
+        with self._transaction():
             if settlements:
                 self._all(_SETTLE, map(_settlement_row, settlements), len(settlements))
+                refused = (s for s in settlements if s.state in _REMEMBERED)
+                self._db.executemany(_REMEMBER, ((s.at, s.recipient_id) for s in refused))
             if intents:
                 rows = ((content_id, *_intent_row(intent)) for intent in intents)
                 self._all(_INTEND, rows, len(intents))
                 self._db.executemany(_GRANT, _grant_rows(account, intents))
-        except BaseException:
-            self._db.rollback()
-            raise
-        self._commit()
 
     def _all(self, sql: str, rows: Iterable[Any], expected: int) -> None:
         if (changed := self._db.executemany(sql, rows).rowcount) != expected:
@@ -376,16 +417,20 @@ class SqliteLedger:
 
     # -- inside ----------------------------------------------------------------------------------
 
-    @guarded
-    def _begin(self) -> None:
-        self._db.execute("BEGIN IMMEDIATE")
-
-    def _commit(self) -> None:
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        """All of the block is kept, or, if it raises, nothing."""
+        self._execute("BEGIN IMMEDIATE")
         try:
-            self._db.execute("COMMIT")
-        except sqlite3.Error as error:
+            yield
+            self._execute("COMMIT")
+        except BaseException:
             self._db.rollback()
-            raise LedgerError(f"{self.name}: {error}") from error
+            raise
+
+    @guarded
+    def _execute(self, sql: str) -> None:
+        self._db.execute(sql)
 
 
 def _intent_row(intent: Intent) -> tuple[Any, ...]:

@@ -7,24 +7,30 @@ from pathlib import Path
 from typing import Any
 
 from bulkmail.errors import LedgerError
-from bulkmail.ledger.opening import create, is_empty, read_only
+from bulkmail.ledger.opening import VERSION, copied, read_only, version_of
 from bulkmail.ledger.records import CampaignRecord
 from bulkmail.model import Row, State
 
 PORTION = 500
+
+_EVENTS = """
+(SELECT json_group_array(json_object(
+    'at', at, 'what', what, 'attempt', attempt, 'begun_at', begun_at, 'phase', phase,
+    'reply', reply, 'reason', reason))
+FROM (SELECT * FROM event WHERE recipient_id = recipient.id ORDER BY id))
+"""
 
 
 class LedgerView:
     """A ledger opened to be read. Raises LedgerError."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path
+        self.path = path
         try:
             self._db = read_only(path)
-            if is_empty(self._db, str(path)):  # nothing was written yet
+            if version_of(self._db, str(path)) < VERSION:  # nothing was written yet, or long ago
                 self._db.close()
-                self._db = sqlite3.connect(":memory:")
-                create(self._db)
+                self._db = copied(path)
         except sqlite3.Error as error:
             raise LedgerError(f"{path}: {error}") from error
 
@@ -42,21 +48,31 @@ class LedgerView:
     def tally(self, campaign: CampaignRecord) -> dict[State, int]:
         return tally(self._db, campaign)
 
+    def running_since(self, campaign: CampaignRecord) -> float | None:
+        """When its last run began, if that has no end: it is under way, or was killed."""
+        [at] = self._db.execute(
+            "SELECT max(started_at) FROM run WHERE campaign_id = ? AND ended_at IS NULL",
+            (campaign.id,),
+        ).fetchone()
+        return None if at is None else float(at)
+
     def report(
         self, campaign: CampaignRecord, states: Collection[State]
     ) -> Iterator[dict[str, Any]]:
         """One dictionary per recipient, in the order of enrolment; no `states` means all."""
         rows = self._in_states(
-            "address, state, source, reason, reply, attempts, in_doubt_events, message_id, fields",
+            "address, state, source, reason, reply, attempts, in_doubt_events, message_id, fields,"
+            f" {_EVENTS}",
             campaign,
             states,
         )
         names = ("email", "state", "source", "reason", "reply", "attempts", "in_doubt_events")
-        for *values, message_id, fields in rows:
+        for *values, message_id, fields, events in rows:
             yield {
                 **dict(zip(names, values, strict=True)),
                 "message_id": message_id,
                 "fields": json.loads(fields),
+                "events": json.loads(events),
             }
 
     def columns(self, campaign: CampaignRecord, states: Collection[State]) -> list[str]:
@@ -108,7 +124,7 @@ class LedgerView:
 def find_campaign(db: sqlite3.Connection, name: str) -> CampaignRecord | None:
     row = db.execute(
         "SELECT id, name, seed, content_digest, meant_again_digest, meant_again_reading,"
-        " proven_digest, proven_reading FROM campaign WHERE name = ?",
+        " proven_digest, proven_reading, cancelled_at FROM campaign WHERE name = ?",
         (name,),
     ).fetchone()
     return CampaignRecord(*row) if row else None

@@ -30,7 +30,7 @@ _CONTROL = re.compile(r"\x1b\[([0-9;?]*)([@-~])|\x1b.|[\x00-\x1f\x7f]|[^\x00-\x1
 _IN_TERMINAL = """\
 import fcntl, termios
 fcntl.ioctl(0, termios.TIOCSCTTY, 0)
-from bulkmail.cli import main
+from bulkmail.__main__ import main
 main()
 """
 
