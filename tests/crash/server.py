@@ -1,0 +1,133 @@
+"""The recording server: `python -m tests.crash.server FOLDER SEED PEOPLE WIRE`.
+
+It prints where it listens, then a line for every event: a connection `opened` or `closed`, a message
+`taken`. Before the final dot is
+answered the message stands in FOLDER/taken.jsonl, and then a random pause passes: who is killed
+meanwhile cannot know. Of a message whose dot did not come nothing is kept. Every reply about a
+person holds that person's token. It ends when its standard input does and all connections have, so
+that what is read then is all there will ever be.
+
+The protocol is that of the sandbox; one thread a connection makes its pauses simple.
+"""
+
+import json
+import random
+import socket
+import socketserver
+import ssl
+import sys
+import threading
+import time
+from pathlib import Path
+
+from bulkmail.sandbox.receiving import Behaviour, Received, Receiver
+from bulkmail.sandbox.server import HOST, make_certificate
+
+from .people import Reception, people
+
+TAKEN = "taken.jsonl"
+LONGEST_PAUSE_SECONDS = 0.05
+EXTENSIONS = {
+    "pipelining": Behaviour().extensions,
+    "plain": tuple(line for line in Behaviour().extensions if line != "PIPELINING"),
+}
+
+
+def tell(event: str) -> None:
+    """One write, as other threads tell, too."""
+    sys.stdout.write(f"{event}\n")
+    sys.stdout.flush()
+
+
+class Record:
+    """What was taken, one JSON object a line: `to`, `content`."""
+
+    def __init__(self, path: Path, seed: int) -> None:
+        self._file = path.open("a", encoding="ascii", buffering=1)
+        self._dice = random.Random(f"pauses {seed}")
+        self._lock = threading.Lock()
+
+    def keep(self, received: Received) -> None:
+        [to] = received.forward_paths
+        line = json.dumps({"to": to, "content": received.content.decode("latin-1")})
+        with self._lock:
+            self._file.write(line + "\n")
+            pause = self._dice.uniform(0, LONGEST_PAUSE_SECONDS)
+            tell("taken")
+        time.sleep(pause)
+
+
+class Replies:
+    """What is said about each person."""
+
+    def __init__(self, seed: int, number: int) -> None:
+        self._people = {person.address: person for person in people(seed, number)}
+        self._refused_for_now: set[str] = set()
+
+    def answer(self, verb: str, argument: str) -> bytes | None:
+        if verb not in ("RCPT", "."):
+            return None
+        person = self._people[argument.removeprefix("TO:").strip("<>")]
+        said = f"250 2.0.0 kept {person.token}"
+        if verb == "RCPT":
+            said = f"250 2.1.5 ok {person.token}"
+            if person.reception is Reception.REFUSED:
+                said = f"550 5.1.1 nobody is called {person.token}"
+            elif (
+                person.reception is Reception.LATER and person.address not in self._refused_for_now
+            ):
+                self._refused_for_now.add(person.address)
+                said = f"450 4.2.0 not now, {person.token}"
+        return f"{said}\r\n".encode()
+
+
+class Server(socketserver.ThreadingTCPServer):
+    daemon_threads = False
+    request_queue_size = 64
+
+    def __init__(self, behaviour: Behaviour, tls: ssl.SSLContext, record: Record) -> None:
+        super().__init__((HOST, 0), Connection)
+        self.behaviour = behaviour
+        self.tls = tls
+        self.record = record
+
+
+class Connection(socketserver.BaseRequestHandler):
+    """One client, until it says QUIT or is killed."""
+
+    server: Server
+    request: socket.socket
+
+    def setup(self) -> None:
+        tell("opened")
+
+    def finish(self) -> None:
+        tell("closed")
+
+    def handle(self) -> None:
+        receiver = Receiver(self.server.behaviour, self.server.record.keep)
+        try:
+            self.request.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, True)
+            with self.server.tls.wrap_socket(self.request, server_side=True) as channel:
+                channel.sendall(receiver.greet())
+                while not receiver.closed and (data := channel.recv(65536)):
+                    channel.sendall(receiver.receive(data))
+        except OSError:
+            pass  # it was killed, as is the purpose
+
+
+def main() -> None:
+    folder, seed, number, wire = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
+    tls, ca_file = make_certificate(folder)
+    replies = Replies(seed, number)
+    behaviour = Behaviour(EXTENSIONS[wire], answer=replies.answer)
+    with Server(behaviour, tls, Record(folder / TAKEN, seed)) as server:
+        told = {"host": HOST, "port": server.server_address[1], "ca_file": str(ca_file)}
+        print(json.dumps(told), flush=True)
+        threading.Thread(target=server.serve_forever).start()
+        sys.stdin.read()
+        server.shutdown()
+
+
+if __name__ == "__main__":
+    main()
