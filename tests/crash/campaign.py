@@ -328,7 +328,7 @@ smtp:
     async def _cancelled(self, dice: random.Random) -> bool:
         process = await self._run()
         await asyncio.sleep(self._while_starting(dice))
-        _tell(process, signal.SIGTERM)
+        _tell(process, dice.choice((signal.SIGTERM, signal.SIGINT)))
         await process.communicate()
         return process.returncode not in ENDED_BY_ITSELF
 
