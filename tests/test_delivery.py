@@ -949,3 +949,18 @@ async def test_who_is_deferred_while_the_ledger_is_asked_is_not_forgotten() -> N
     ledger.queues = queues
     later = await queues.take()
     assert isinstance(later, Later) and later.why == "the next retry is due"
+
+
+@pytest.mark.parametrize(("used_ago", "free_in"), [(None, 86400), (3600, 82800), (86399, 3600)])
+async def test_a_quota_says_when_it_may_be_free_again(
+    serve: StartServer, enrol: Enrol, used_ago: float | None, free_in: float
+) -> None:
+    """A day after the account's first message of the last day; in an hour at the earliest."""
+    quota = b"454 Throttling failure: Daily message quota exceeded\r\n"
+    server, campaign = await serve(answer=lambda v, a: quota if v == "." else None), enrol(3)
+    used_at = None if used_ago is None else time.time() - used_ago
+    stop = await campaign.run(server, replace(QUICK, account_used_at=used_at))
+    assert stop is not None and stop.status is ExitStatus.CONTINUE
+    assert stop.resume_at == pytest.approx(time.time() + free_in, abs=30)
+    assert "Daily message quota exceeded\nit may be free again on 20" in stop.reason
+    assert campaign.states() == {"pending": 3}

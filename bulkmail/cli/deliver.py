@@ -24,6 +24,9 @@ from bulkmail.transport import SubmissionServer
 
 LISTEN_SECONDS = 0.5
 
+Grants = dict[str, list[tuple[float, int]]]
+"""As `SqliteLedger.grants` has them."""
+
 
 async def deliver(
     plan: Plan,
@@ -52,12 +55,13 @@ async def deliver(
                 if as_json:
                     click.echo(json.dumps(_event(recipient, state, outcome), ensure_ascii=False))
 
+    remembered = ledger.grants(submission.account, time.time())
     delivery = Delivery(
         changes,
         SubmissionServer(submission),
         plan.composer,
-        *_paces(campaign, ledger, submission),
-        _limits(campaign, limit, wait_seconds),
+        *_paces(campaign, remembered),
+        _limits(campaign, remembered, limit, wait_seconds),
         settled,
         content_proven=plan.content_proven,
     )
@@ -87,23 +91,24 @@ async def _listen(delivery: Delivery, changes: CampaignLedger, run_id: int) -> N
     delivery.stop(Stop(ExitStatus.CONTINUE, "paused from another terminal"))
 
 
-def _paces(
-    campaign: Campaign, ledger: SqliteLedger, submission: Submission
-) -> tuple[Pace, DomainPaces]:
-    """The rates, which remember what this account sent in earlier runs."""
+def _paces(campaign: Campaign, remembered: Grants) -> tuple[Pace, DomainPaces]:
+    """The rates, which count what this account was granted in earlier runs."""
     pace, domain_paces = Pace(campaign.file.rate), DomainPaces(campaign.file.rate_per_domain)
-    now, loop_now = time.time(), asyncio.get_running_loop().time()
-    for domain, remembered in ledger.grants(submission.account, now).items():
-        grants = [(loop_now - max(0.0, now - at), number) for at, number in remembered]
+    ago = asyncio.get_running_loop().time() - time.time()
+    for domain, grants in remembered.items():
+        recalled = [(min(at, time.time()) + ago, number) for at, number in grants]
         if domain:
-            domain_paces.recall(domain, grants)
+            domain_paces.recall(domain, recalled)
         else:
-            pace.recall(grants)
+            pace.recall(recalled)
     return pace, domain_paces
 
 
-def _limits(campaign: Campaign, limit: int | None, wait_seconds: float) -> Limits:
+def _limits(
+    campaign: Campaign, remembered: Grants, limit: int | None, wait_seconds: float
+) -> Limits:
     file = campaign.file
+    first, _ = next(iter(remembered.get("", ())), (None, 0))
     return Limits(
         connections=file.smtp.connections,
         messages_per_connection=file.smtp.messages_per_connection,
@@ -113,6 +118,7 @@ def _limits(campaign: Campaign, limit: int | None, wait_seconds: float) -> Limit
         first_retry=file.retry.first.total_seconds(),
         longest_retry=file.retry.longest.total_seconds(),
         give_up=file.retry.give_up.total_seconds(),
+        account_used_at=first,
         stop_after_failures=file.stop_after_failures,
     )
 

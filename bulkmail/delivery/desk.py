@@ -13,6 +13,7 @@ from bulkmail.pace import SPACED_UP_TO_SECONDS, DomainPaces, Pace
 
 FRESH_SECONDS = 0.5
 """How long a grant may wait for its session."""
+QUOTA_SECONDS = 86400.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +76,7 @@ class Desk:
         self._choosing = asyncio.Lock()
         self._handed_out = 0
         self._waiting = 0
+        self._used_at = limits.account_used_at or time.time()
 
     async def next(self) -> Granted | Later | None:
         """The next recipient, as soon as it may go, or when to ask again. None: nobody is left, or
@@ -152,6 +154,11 @@ class Desk:
     def complained_of_domain(self, recipient: Recipient) -> int:
         """The same, for the domain of this recipient."""
         return self._domain_paces.complained(recipient.domain, _now())
+
+    def quota_used_up(self, said: str) -> Stop:
+        """Why to stop, and when to come back: quotas are those of a day (Gmail, Amazon SES)."""
+        at = max(self._used_at + QUOTA_SECONDS, time.time() + QUOTA_SECONDS / 24)
+        return come_back(f"the account's quota is used up: {said}\nit may be free again", at)
 
     def _nobody(self, later: Later | None) -> Later | None:
         self.is_empty = later is None and not self._halt

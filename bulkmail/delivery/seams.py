@@ -73,6 +73,8 @@ class Limits:
     longest_retry: float = 14400.0
     give_up: float = 172800.0
     """After the first attempt: who would be tried again later than that is expired."""
+    account_used_at: float | None = None
+    """When the account sent the first message of the last day, before this run."""
     stop_after_failures: int = 10
     """So many equal refusals of a message, with no acceptance between them, stop the run."""
 

@@ -226,7 +226,7 @@ class Worker:
         if concern is Concern.RUN:
             halt.call(Stop(ExitStatus.UNAVAILABLE, f"the server refuses to go on: {outcome}"))
         elif concern is Concern.QUOTA:
-            halt.call(Stop(ExitStatus.CONTINUE, f"the account's quota is used up: {outcome}"))
+            halt.call(desk.quota_used_up(str(outcome)))
         elif concern is Concern.SESSION:
             self._retired, self._last_failure = True, str(outcome)
         elif concern is Concern.ACCOUNT:
