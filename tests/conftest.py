@@ -6,7 +6,7 @@ import signal
 import ssl
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -146,11 +146,14 @@ smtp:
         return addresses
 
     async def start(
-        self, *arguments: str, terminal: int | None = None
+        self, *arguments: str, terminal: int | None = None, by: Sequence[str] = ()
     ) -> asyncio.subprocess.Process:
-        """The command `bulkmail`, started in the project's folder; `terminal` is a pty's end."""
+        """The command `bulkmail`, started in the project's folder; `terminal` is a pty's end, `by`
+        the command that starts it.
+        """
         pipe = asyncio.subprocess.PIPE
         return await asyncio.create_subprocess_exec(
+            *by,
             sys.executable,
             "-m",
             "bulkmail",
