@@ -342,6 +342,25 @@ def test_who_may_have_it_is_in_doubt_until_sent_to_again(
     assert ledger.claims(campaign).next_due_at() == 9e9
 
 
+def test_a_decision_counts_for_one_doubt(ledger: SqliteLedger, campaign: CampaignRecord) -> None:
+    """After a new one the campaign says again what becomes of them."""
+    ledger.enrol(campaign, people(1))
+    [id_] = ids_of(ledger, campaign)
+    content = ledger.content_id(campaign, "content")
+    ledger.record("a", content, [intent(id_)])
+    ledger.recover(campaign, 5.0)
+    with ledger.deciding(campaign, [State.IN_DOUBT]) as decided:
+        assert decided.retry(6.0) == 1
+    ledger.recover(campaign, 7.0)
+    assert states(ledger, campaign) == {"pending": 1}, "that was decided"
+    ledger.record("a", content, [intent(id_)])
+    ledger.record("a", content, [Settlement(id_, State.IN_DOUBT, OK)])
+    ledger.enrol(campaign, people(1))
+    ledger.resend_in_doubt(campaign, 8.0)
+    ledger.recover(campaign, 9.0)
+    assert states(ledger, campaign) == {"in_doubt": 1}
+
+
 def test_an_enrolment_that_fails_leaves_nothing(path: Path, ledger: SqliteLedger) -> None:
     with pytest.raises(RuntimeError), ledger.enrolling():
         campaign = ledger.campaign("july", 1000.0)
