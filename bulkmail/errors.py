@@ -65,6 +65,10 @@ class LedgerError(BulkmailError):
     status = ExitStatus.LEDGER
 
 
+class NoLedgerError(LedgerError):
+    """A file is no ledger: no database, or that of another program."""
+
+
 class LedgerBusyError(BulkmailError):
     """Another run holds this ledger."""
 

@@ -137,12 +137,13 @@ async def test_a_templates_folder_above_does_not_begin_a_campaign_anew(
         (project.folder / name).rename(below / name)
     await project.bulkmail("run", "nov/letter.yaml", "--yes", "--limit", "2")
     (project.folder / "templates").mkdir()
-    for command in (("run", "nov/letter.yaml", "--yes"), ("check", "nov/letter.yaml"),
-                    ("status", "nov/letter.yaml")):  # fmt: skip
+    for command in (("run", "nov/letter.yaml", "--yes"), ("check", "nov/letter.yaml")):
         refused = await project.bulkmail(*command)
         assert refused.status == 65, refused
-        assert '2 accepted of "letter" stand in another ledger' in refused.err
+        assert '2 people whom it would be sent to have "letter" already' in refused.err
         assert "ledger: bulkmail.sqlite" in refused.err.splitlines()[1]
+    status = await project.bulkmail("status", "nov/letter.yaml")
+    assert status.status == 66 and "But nov/bulkmail.sqlite does" in status.err
     assert len(server.paths) == 2
     text = (below / "letter.yaml").read_text()
     (below / "letter.yaml").write_text(text + "ledger: bulkmail.sqlite\n")
@@ -258,3 +259,134 @@ async def test_a_limit_does_not_bound_a_dry_run(project: Project) -> None:
     project.campaign()
     refused = await project.bulkmail("run", "letter.yaml", "--dry-run", "--limit", "1")
     assert refused.status == 2 and "--limit bounds what is sent" in refused.err
+
+
+async def test_a_ledger_by_another_name_is_found(serve: StartServer, project: Project) -> None:
+    """Nobody gets it twice when the key is taken out of the campaign, or comes and goes."""
+    server = await serve()
+    project.many(3)
+    project.campaign(server, more="ledger: news.sqlite")
+    assert (await project.bulkmail("run", "letter.yaml", "--yes", "--limit", "2")).status == 75
+    project.campaign(server)
+    refused = await project.bulkmail("run", "letter.yaml", "--yes")
+    assert refused.status == 65 and len(server.paths) == 2
+    assert '2 people whom it would be sent to have "letter" already' in refused.err
+    assert "ledger: news.sqlite" in refused.err
+    project.people("person2@example.com,P")
+    assert (await project.bulkmail("run", "letter.yaml", "--yes")).status == 0
+    project.many(3)
+    project.campaign(server, more="ledger: news.sqlite")
+    again = await project.bulkmail("run", "letter.yaml", "--yes")
+    assert again.status == 65 and "1 person whom it would be sent to" in again.err
+    assert len(server.paths) == 3
+
+
+async def test_the_suppression_list_of_a_ledger_by_another_name_is_heeded(
+    serve: StartServer, project: Project
+) -> None:
+    server = await serve()
+    project.many(2)
+    project.campaign(server)
+    ledger = ("--ledger", "news.sqlite")
+    await project.bulkmail("suppress", "add", "person0@example.com", "--reason", "asked", *ledger)
+    assert (await project.bulkmail("run", "letter.yaml", "--yes")).status == 0
+    assert server.paths == ["person1@example.com"]
+    told = await project.bulkmail("report", "letter.yaml", "--state", "suppressed")
+    assert " in news.sqlite: asked" in told.out
+
+
+async def test_separate_projects_in_nested_folders_may_have_campaigns_of_one_name(
+    serve: StartServer, project: Project
+) -> None:
+    """Other people have nothing to do with it."""
+    server = await serve()
+    project.many(2)
+    path = project.campaign(server)
+    assert (await project.bulkmail("run", "letter.yaml", "--yes")).status == 0
+    project.people("choi@example.com,Choi")
+    (project.folder / "clients/acme/templates").mkdir(parents=True)
+    for name in ("letter.yaml", "letter.txt", "people.csv"):
+        (project.folder / name).rename(project.folder / "clients/acme" / name)
+    status = await project.bulkmail("status", "clients/acme/letter.yaml")
+    assert status.status == 66 and '"letter" was never run' in status.err
+    assert (await project.bulkmail("run", "clients/acme/letter.yaml", "--yes")).status == 0
+    assert server.paths[2:] == ["choi@example.com"] and not path.exists()
+
+
+async def test_what_is_no_ledger_is_passed_over(serve: StartServer, project: Project) -> None:
+    """Somebody else's database, or junk, in a folder above."""
+    server = await serve()
+    below = project.folder / "club"
+    (below / "templates").mkdir(parents=True)
+    project.campaign(server)
+    for name in ("letter.yaml", "letter.txt", "people.csv"):
+        (project.folder / name).rename(below / name)
+    for junk in (b"junk", b"SQLite format 3\0" + b"junk" * 30):
+        (project.folder / "bulkmail.sqlite").write_bytes(junk)
+        assert (await project.bulkmail("check", "club/letter.yaml")).status == 0
+    assert (await project.bulkmail("run", "club/letter.yaml", "--yes")).status == 0
+
+
+async def test_a_template_by_another_name_is_the_same_content(
+    serve: StartServer, project: Project
+) -> None:
+    """Neither a change, nor a way around the question whether people have it already."""
+    server = await serve()
+    project.many(2)
+    path = project.campaign(server)
+    await project.bulkmail("run", "letter.yaml", "--yes", "--limit", "1")
+    (project.folder / "letter2.txt").write_bytes((project.folder / "letter.txt").read_bytes())
+    path.write_text(path.read_text().replace("letter.txt", "letter2.txt"))
+    assert (await project.bulkmail("run", "letter.yaml", "--yes")).status == 0
+    path.rename(project.folder / "other.yaml")
+    refused = await project.bulkmail("run", "other.yaml", "--yes")
+    assert refused.status == 65 and "already have this content" in refused.err
+
+
+async def test_the_next_month_of_an_invoice_is_another_message(
+    serve: StartServer, project: Project
+) -> None:
+    """The same template and people, but other data where the template shows them; only there."""
+    server = await serve()
+    project.write("letter.txt", "Invoice {{ no }}\n")
+    path = project.campaign(server)
+
+    def people(*rows: str) -> None:
+        project.write("people.csv", "\n".join(["email,name,no,age", *rows]) + "\n")
+
+    people("a@example.com,A,1,30", "b@example.com,B,2,40")
+    await project.bulkmail("run", "letter.yaml", "--yes")
+    path.rename(project.folder / "august.yaml")
+    people("a@example.com,A,1,31", "b@example.com,B,2,41")
+    refused = await project.bulkmail("run", "august.yaml", "--yes")
+    assert refused.status == 65 and "all 2 people already have this content" in refused.err
+    people("a@example.com,A,3,31", "b@example.com,B,4,41")
+    assert (await project.bulkmail("run", "august.yaml", "--yes")).status == 0
+    assert len(server.paths) == 4
+
+
+async def test_who_may_have_an_older_content_is_not_forgotten(
+    serve: StartServer, project: Project
+) -> None:
+    """In doubt with one, refused with the next: the first may still have arrived."""
+    server = await serve()
+    project.many(1)
+    path = project.campaign(server)
+    before = (project.folder / "letter.txt").read_text()
+
+    def hang_up(verb: str, argument: str) -> None:
+        if verb == ".":
+            raise Hangup
+
+    server.server.behaviour.answer = hang_up
+    await project.bulkmail("run", "letter.yaml", "--yes")
+    project.write("letter.txt", "Something else\n")
+    unknown = b"550 5.1.1 unknown\r\n"
+    server.server.behaviour.answer = lambda verb, argument: unknown if verb == "RCPT" else None
+    project.campaign(server, more="in_doubt: resend")
+    await project.bulkmail("run", "letter.yaml", "--yes", "--accept-changes")
+    server.server.behaviour.answer = lambda verb, argument: None
+    project.write("letter.txt", before)
+    path.rename(project.folder / "other.yaml")
+    refused = await project.bulkmail("run", "other.yaml", "--yes")
+    assert refused.status == 65 and 'already have this content, as "letter"' in refused.err

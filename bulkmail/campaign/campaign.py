@@ -104,7 +104,7 @@ class Campaign(Located):
             "list": [repr(design.list_id), design.unsubscribe_mailto],
             "header_names": list(design.headers),
             "inline": self._inline_sources(),
-            "templates": [design.html, design.text, self.load.digest(self._templates)],
+            "templates": [name and self.load.digest(name) for name in (design.html, design.text)],
             "variables": self.file.variables,
             "images": {name: digest([image]) for name, image in design.images.items()},
             "files": [

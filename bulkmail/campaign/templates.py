@@ -3,7 +3,6 @@
 import hashlib
 import json
 import os
-from collections.abc import Iterable
 from pathlib import Path
 
 from bulkmail.campaign.files import read, shown
@@ -31,9 +30,11 @@ class TemplateFolders:
             self._read[name] = self._find(name)
         return self._read[name]
 
-    def digest(self, names: Iterable[str]) -> str:
-        """SHA-256 over these templates and all that they name, whether anyone needs them."""
-        sources = json.dumps(dict(reachable(self, names)), sort_keys=True)
+    def digest(self, name: str) -> str:
+        """SHA-256 over this template and all that it names, whether anyone needs them; what it is
+        called by itself makes no difference.
+        """
+        sources = json.dumps([source for _, source in reachable(self, [name])])
         return hashlib.sha256(sources.encode("ascii")).hexdigest()
 
     def where(self) -> str:

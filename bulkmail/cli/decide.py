@@ -10,6 +10,7 @@ import click
 from bulkmail.campaign import locate_campaign
 from bulkmail.cli import options, text
 from bulkmail.cli.question import confirm
+from bulkmail.cli.recorded import recorded
 from bulkmail.errors import CampaignError, ExitStatus
 from bulkmail.ledger import CampaignRecord, SqliteLedger, ask_to_stop, has_stopped
 from bulkmail.ledger.decisions import RETRIED, Decisions
@@ -101,7 +102,7 @@ def pause(file: Path) -> None:
 @_yes
 def cancel(file: Path, yes: bool) -> None:
     """Give up whoever was not sent to yet, and end the run that is under way."""
-    view, record = options.recorded(file, in_sandbox=False)
+    view, record = recorded(file, in_sandbox=False)
     tally = view.tally(record)
     view.close()
     unsent = sum(tally.get(state, 0) for state in (*UNSENT, State.IN_FLIGHT))
@@ -116,7 +117,7 @@ def cancel(file: Path, yes: bool) -> None:
 @contextmanager
 def _recorded(file: Path) -> Iterator[tuple[SqliteLedger, CampaignRecord]]:
     """The ledger of the campaign in `file`, opened to be written. Not while a run is under way."""
-    view, record = options.recorded(file, in_sandbox=False)
+    view, record = recorded(file, in_sandbox=False)
     view.close()
     ledger = SqliteLedger(options.ledger_path(locate_campaign(file), in_sandbox=False))
     try:
@@ -143,7 +144,7 @@ def _known(
 
 def _stop(file: Path) -> bool:
     """Ends the run of FILE that is under way; whether there was one."""
-    view, record = options.recorded(file, in_sandbox=False)
+    view, record = recorded(file, in_sandbox=False)
     view.close()
     path = options.ledger_path(locate_campaign(file), in_sandbox=False)
     if not ask_to_stop(path, record, time.time()):

@@ -1,19 +1,16 @@
 """What several commands take, and the places that follow from it."""
 
 import os
+from contextlib import closing
 from pathlib import Path
 
 import click
 
-from bulkmail.campaign import LEDGER_NAME, Campaign, Located, locate_campaign
-from bulkmail.campaign.files import shown
-from bulkmail.cli import text
+from bulkmail.campaign import LEDGER_NAME, Campaign, Located
 from bulkmail.errors import CampaignError, MissingFileError
 from bulkmail.ledger import CampaignRecord, LedgerView, SqliteLedger, is_run_under_way
-from bulkmail.model import State
 
 SANDBOX_FOLDER = "sandbox"
-HAVE_IT = (State.ACCEPTED, State.IN_FLIGHT, State.IN_DOUBT)
 
 campaign_file = click.argument(
     "file", metavar="FILE", type=click.Path(path_type=Path, dir_okay=False)
@@ -60,41 +57,6 @@ def ledger_path(campaign: Located, in_sandbox: bool) -> Path:
     return rehearsed if in_sandbox else campaign.ledger_path
 
 
-def ledgers_around(campaign: Located) -> list[Path]:
-    """The ledgers of this project and of those around it: in the campaign's folder and above."""
-    folder = campaign.path.resolve().parent
-    paths = (above / LEDGER_NAME for above in (folder, *folder.parents))
-    return [path for path in paths if os.path.isfile(path)]
-
-
-def known_elsewhere(campaign: Located) -> str | None:
-    """Where somebody was sent this campaign, if the ledger is another one and does not know it."""
-    chosen = campaign.ledger_path.resolve()
-    if os.path.isfile(chosen) and _sent(chosen, campaign.name):
-        return None
-    for path in ledgers_around(campaign):
-        if path != chosen and (sent := _sent(path, campaign.name)):
-            name = Path(os.path.relpath(path, campaign.path.resolve().parent)).as_posix()
-            return (
-                f'{text.states(sent)} of "{campaign.name}" stand in another ledger, {shown(path)};'
-                f" {shown(campaign.ledger_path)} does not know of them.\n"
-                f"  go on with that one:  ledger: {name}\n"
-                "  if it is another campaign, give it a name of its own:  campaign: …"
-            )
-    return None
-
-
-def _sent(path: Path, name: str) -> dict[State, int]:
-    """Who has the campaign, or may have it, by that ledger."""
-    ledger = LedgerView(path)
-    try:
-        record = ledger.campaign(name)
-        tally = ledger.tally(record) if record else {}
-    finally:
-        ledger.close()
-    return {state: tally[state] for state in HAVE_IT if state in tally}
-
-
 def ledger_here(*, in_sandbox: bool) -> Path:
     """The ledger of the project that the current folder belongs to. Raises MissingFileError."""
     name = Path(SANDBOX_FOLDER, LEDGER_NAME) if in_sandbox else Path(LEDGER_NAME)
@@ -110,27 +72,19 @@ def scratch(campaign: Campaign) -> tuple[SqliteLedger, bool]:
     way there.
     """
     path = campaign.ledger_path
-    under_way = is_run_under_way(path)
-    return SqliteLedger(None, copy_of=path if os.path.isfile(path) else None), under_way
+    if not os.path.isfile(path):
+        return SqliteLedger(None), False
+    with closing(LedgerView(path)) as ledger:
+        under_way = is_under_way(ledger, ledger.campaign(campaign.name))
+    return SqliteLedger(None, copy_of=path), under_way
+
+
+def is_under_way(ledger: LedgerView, record: CampaignRecord | None) -> bool:
+    """Whether a run of this campaign is sending now."""
+    if record is None or ledger.running_since(record) is None:
+        return False
+    return is_run_under_way(ledger.path)
 
 
 def sandbox_folder(campaign: Located) -> Path:
     return campaign.project / SANDBOX_FOLDER
-
-
-def recorded(file: Path, in_sandbox: bool) -> tuple[LedgerView, CampaignRecord]:
-    """The ledger that knows the campaign in `file`, opened to be read, and its record there."""
-    campaign = locate_campaign(file)
-    path = ledger_path(campaign, in_sandbox)
-    if os.path.isfile(path):
-        ledger = LedgerView(path)
-        if (record := ledger.campaign(campaign.name)) is not None:
-            return ledger, record
-        ledger.close()
-    if not in_sandbox and (elsewhere := known_elsewhere(campaign)):
-        raise CampaignError(f"{file}: {elsewhere}")
-    flag = " --sandbox" if in_sandbox else ""
-    raise MissingFileError(
-        f'"{campaign.name}" was never run: {shown(path)} does not know it.'
-        f" Begin with: bulkmail run {file}{flag}"
-    )

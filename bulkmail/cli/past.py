@@ -6,7 +6,8 @@ from datetime import datetime
 
 from bulkmail.campaign import Campaign
 from bulkmail.campaign.files import shown
-from bulkmail.cli.options import ledger_path, ledgers_around
+from bulkmail.cli.neighbours import ledgers_around, opened
+from bulkmail.cli.options import ledger_path
 from bulkmail.ledger import CampaignRecord, LedgerView
 from bulkmail.model import Row, State
 
@@ -19,7 +20,8 @@ class Past:
         rehearsed = [ledger_path(campaign, True)] if in_sandbox else []
         self._paths = [path for path in (real, *rehearsed) if os.path.isfile(path)]
         self._real = real
-        self._lists = dict.fromkeys((real.resolve(), *ledgers_around(campaign)))
+        own = [real.resolve()] if os.path.isfile(real) else []
+        self._lists = list(dict.fromkeys((*own, *ledgers_around(campaign))))
 
     def people(self, name: str, states: Collection[State]) -> Iterator[Row]:
         """The people of the campaign `name` in these states. Raises LookupError with words."""
@@ -37,12 +39,11 @@ class Past:
         """(address, why) of everyone on a suppression list: those of all ledgers in the campaign's
         folder and above, and that of its own ledger if it has one.
         """
-        for path in filter(os.path.isfile, self._lists):
-            ledger = LedgerView(path)
+        for path, ledger in opened(self._lists):
+            where = "" if path == self._real.resolve() else f" in {shown(path)}"
             for address, reason, at in ledger.suppressed():
-                why = f"suppressed on {datetime.fromtimestamp(at):%Y-%m-%d}"
+                why = f"suppressed on {datetime.fromtimestamp(at):%Y-%m-%d}{where}"
                 yield address, f"{why}: {reason}" if reason else why
-            ledger.close()
 
     @staticmethod
     def _closing(

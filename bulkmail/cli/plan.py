@@ -14,7 +14,7 @@ from rich.console import Console
 
 from bulkmail.campaign import Campaign
 from bulkmail.cli import text
-from bulkmail.cli.options import known_elsewhere
+from bulkmail.cli.neighbours import refuse_what_another_ledger_knows
 from bulkmail.cli.past import Past
 from bulkmail.cli.preflight import Proof, prove
 from bulkmail.compose.message import Composer
@@ -92,8 +92,6 @@ def planned(
     A rehearsal that is finished begins anew. Where another run is under way, `ledger` is a copy,
     and nobody is in doubt because that run does not know yet. Raises CampaignError.
     """
-    if not is_rehearsal and (elsewhere := known_elsewhere(campaign)):
-        raise CampaignError([Problem(campaign.places.key(("campaign",)), elsewhere)])
     known = ledger.known(campaign.name)
     if known is not None and known.cancelled_at is not None:
         message = (
@@ -116,6 +114,8 @@ def planned(
             resent = 0
             if campaign.file.in_doubt == "resend":
                 resent = ledger.resend_in_doubt(record, time.time())
+            if not is_rehearsal:
+                refuse_what_another_ledger_knows(campaign, ledger, record)
             composer = snapshot(campaign, record)
             proof = prove(
                 campaign, ledger, record, composer, lambda done: tell(f"{done:,} composed")
@@ -126,8 +126,6 @@ def planned(
         content_id = ledger.content_id(record, content)
         with_this, with_another = ledger.who_has(record, content_id)
         changed = with_another > 0 and record.content_digest != content
-        if proof.files_changed and with_this:
-            with_this, with_another, changed = 0, with_this + with_another, True
         yield Plan(
             campaign,
             record,
@@ -137,7 +135,7 @@ def planned(
             composer,
             first,
             proof,
-            ledger.sent_before(record, content),
+            ledger.sent_before(record, content, sorted(campaign.template_names.used)),
             resent,
             content_id,
             with_this,

@@ -38,12 +38,10 @@ class Places:
 class Proof:
     """What composing everyone showed.
 
-    `empty` tells by column who has nothing where a reader would see it. `files_changed`: some
-    people's own attachments are not what they were at the last check.
+    `empty` tells by column who has nothing where a reader would see it.
     """
 
     empty: dict[str, Places] = field(default_factory=dict)
-    files_changed: bool = False
 
 
 def prove(
@@ -124,6 +122,5 @@ class _Work:
         """Remembers what this person's own files are now."""
         digest = self._composer.files_digest(recipient)
         if digest != recipient.files_digest:
-            self.proof.files_changed |= bool(recipient.files_digest)
             self._ledger.set_files_digest(recipient, digest)
         return replace(recipient, files_digest=digest)

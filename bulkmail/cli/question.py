@@ -60,16 +60,15 @@ def refuse_what_was_sent(plan: Plan) -> None:
     raise CampaignError([Problem(plan.campaign.places.key(("campaign",)), message)])
 
 
-def refuse_second_name(plan: Plan, *, in_sandbox: bool = False) -> None:
+def refuse_second_name(plan: Plan) -> None:
     """Raises CampaignError if these people have this content by another campaign's name."""
     if plan.sent_before is not None:
         name, number = plan.sent_before
-        flag = " --sandbox" if in_sandbox else ""
         who = "all" if number == plan.unsent else f"{number:,} of"
         message = (
             f'{who} {text.people(plan.unsent)} already have this content, as "{name}".\n'
             f'  go on with that:  campaign: "{name}"\n'
-            f"  send it again:    bulkmail run {plan.campaign.path}{flag} --new"
+            f"  send it again:    bulkmail run {plan.campaign.path} --new"
         )
         raise CampaignError([Problem(plan.campaign.places.key(("campaign",)), message)])
 

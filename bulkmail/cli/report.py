@@ -10,6 +10,7 @@ from typing import Any, TextIO
 import click
 
 from bulkmail.cli import options
+from bulkmail.cli.recorded import recorded
 from bulkmail.model import State
 from bulkmail.smtp.reply import printable
 
@@ -43,7 +44,7 @@ def report(
     file: Path, states: list[State], form: str, out: TextIO | None, in_sandbox: bool
 ) -> None:
     """Who got it, who did not, and why: one line per recipient."""
-    ledger, record = options.recorded(file, in_sandbox)
+    ledger, record = recorded(file, in_sandbox)
     rows = ledger.report(record, states)
     lines = _csv(rows, ledger.columns(record, states)) if form == "csv" else _LINES[form](rows)
     nobody = form != "csv"  # which has its heading

@@ -124,8 +124,8 @@ def _send(campaign: Campaign, flags: Flags, sandbox: Sandbox | None) -> ExitStat
         if plan.unsent:
             if flags.new:
                 ledger.set_meant_again(plan.record, campaign.digest())
-            else:
-                refuse_second_name(plan, in_sandbox=sandbox is not None)
+            elif sandbox is None:
+                refuse_second_name(plan)
             server = sandbox.submission if sandbox else campaign.server
             ask(plan, server, flags.limit, yes=flags.yes, accept_changes=flags.accept_changes)
             submission = sandbox.submission if sandbox else campaign.submission()

@@ -30,7 +30,7 @@ one commit.
 """
 
 from bulkmail.ledger.group import CampaignLedger
-from bulkmail.ledger.opening import is_run_under_way
+from bulkmail.ledger.opening import is_ledger, is_run_under_way
 from bulkmail.ledger.records import CampaignRecord, Enrolment
 from bulkmail.ledger.sqlite import SqliteLedger
 from bulkmail.ledger.stopping import ask_to_stop, has_stopped
@@ -45,6 +45,7 @@ __all__ = [
     "SqliteLedger",
     "ask_to_stop",
     "has_stopped",
+    "is_ledger",
     "is_run_under_way",
     "release",
     "suppress",

@@ -11,9 +11,11 @@ from contextlib import closing
 from importlib.resources import files
 from pathlib import Path
 
-from bulkmail.errors import LedgerBusyError, LedgerError
+from bulkmail.errors import LedgerBusyError, LedgerError, NoLedgerError
 
 BUSY_SECONDS = 30
+_BESIDE = (".lock", "-wal", "-shm", "-journal")
+"""Files beside a ledger."""
 LOOKED_AT_SECONDS = 0.2
 """Longer than somebody looks whether a run is under way."""
 _MIGRATIONS = files("bulkmail.ledger").joinpath("migrations")
@@ -55,8 +57,35 @@ def copied(path: Path) -> sqlite3.Connection:
 def read_only(path: Path) -> sqlite3.Connection:
     """The database at `path`. Raises LedgerError, or what SQLite raises."""
     if os.path.exists(path) and not os.path.isfile(path):
-        raise LedgerError(f"{path} is not a plain file")
-    return sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)
+        raise NoLedgerError(f"{path} is not a plain file")
+    uri = path.resolve().as_uri()
+    db = sqlite3.connect(f"{uri}?mode=ro", uri=True)
+    try:
+        db.execute("PRAGMA user_version").fetchone()
+    except sqlite3.OperationalError as error:
+        db.close()
+        if error.sqlite_errorname.startswith(("SQLITE_READONLY", "SQLITE_CANTOPEN")):
+            # In a folder that cannot be written WAL has no place; then nobody is writing, either.
+            return sqlite3.connect(f"{uri}?immutable=1", uri=True)
+        raise
+    return db
+
+
+def is_ledger(path: Path) -> bool:
+    """Whether a file is a ledger, or cannot be read; that is told where it is opened.
+
+    By way of SQLite: where a process opens and closes a file by itself, the system takes all locks
+    from it that it has there (POSIX), those of a run among them.
+    """
+    if not os.path.isfile(path) or path.name.endswith(_BESIDE):
+        return False
+    try:
+        with closing(read_only(path)) as db:
+            return version_of(db, str(path)) > 0
+    except sqlite3.DatabaseError as error:
+        return error.sqlite_errorname != "SQLITE_NOTADB"
+    except LedgerError as error:
+        return not isinstance(error, NoLedgerError)
 
 
 def is_run_under_way(path: Path) -> bool:
@@ -99,7 +128,7 @@ def version_of(db: sqlite3.Connection, name: str) -> int:
     if not (version or mark or tables):
         return 0
     if mark != APPLICATION_ID:
-        raise LedgerError(f"{name} is a database of another program; name another file")
+        raise NoLedgerError(f"{name} is a database of another program; name another file")
     if version > VERSION:
         raise LedgerError(
             f"{name} was written by a newer bulkmail (version {version}; this one knows"

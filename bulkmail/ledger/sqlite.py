@@ -10,7 +10,7 @@ import sqlite3
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from itertools import groupby
+from itertools import groupby, islice
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from bulkmail.ledger.enrolment import enrol
 from bulkmail.ledger.guarded import guarded
 from bulkmail.ledger.opening import copied, opened, run_lock
 from bulkmail.ledger.records import CampaignRecord, Enrolment
-from bulkmail.ledger.view import PORTION, find_campaign, marks, tally
+from bulkmail.ledger.view import HAS_IT, PORTION, find_campaign, marks, tally
 from bulkmail.model import UNSENT, Intent, Recipient, Row, Settlement, State
 
 GRANTS_KEPT_SECONDS = 86400
@@ -35,9 +35,6 @@ WHERE campaign_id = ? AND state IN ('pending', 'deferred') AND changed_reading >
 ORDER BY id LIMIT ?
 """
 
-HAS_IT = "(state IN ('accepted', 'in_flight', 'in_doubt') OR in_doubt_events > 0)"
-"""A recipient who has a message or may have it."""
-
 _SENT_BEFORE = f"""
 SELECT campaign.name, count(*)
 FROM content
@@ -45,10 +42,17 @@ JOIN campaign ON campaign.id = content.campaign_id AND campaign.id <> :campaign
 JOIN recipient unsent ON unsent.campaign_id = :campaign
     AND unsent.state IN ('pending', 'deferred') AND unsent.added_reading > :meant_reading
 JOIN (SELECT * FROM recipient WHERE {HAS_IT}) sent ON sent.campaign_id = campaign.id
-    AND sent.address_key = unsent.address_key AND sent.content_id = content.id
+    AND sent.address_key = unsent.address_key
+    AND (sent.content_id = content.id OR EXISTS (
+        SELECT 1 FROM event WHERE recipient_id = sent.id AND event.content_id = content.id))
+    AND sent.files_digest = unsent.files_digest
 WHERE content.digest = :digest
-GROUP BY campaign.id ORDER BY count(*) DESC LIMIT 1
 """
+
+_SAME_CELL = "AND sent.fields ->> '$.\"{0}\"' IS unsent.fields ->> '$.\"{0}\"'"
+"""What stands in a column that the templates use."""
+
+_MOST_FIRST = "GROUP BY campaign.id ORDER BY count(*) DESC LIMIT 1"
 
 _INTEND = """
 UPDATE recipient
@@ -65,7 +69,9 @@ SET state = iif(:state = 'pending' AND due_at > 0, 'deferred', :state),
     first_attempt_at = iif(
         attempts + :counted = 0, NULL, coalesce(first_attempt_at, last_attempt_at)),
     in_doubt_events = in_doubt_events + (:state = 'in_doubt'),
-    content_id = iif(:state IN ('accepted', 'in_doubt') OR in_doubt_events > 0, content_id, NULL),
+    content_id = iif(:state IN ('accepted', 'in_doubt'), content_id, (
+        SELECT content_id FROM event WHERE recipient_id = recipient.id AND what = 'in_doubt'
+        ORDER BY id DESC LIMIT 1)),
     consented = iif(:state IN ('accepted', 'in_doubt'), 0, consented),
     phase = :phase, reply = :reply, reason = :reason
 WHERE id = :id
@@ -73,8 +79,9 @@ WHERE id = :id
 """
 
 _REMEMBER = """
-INSERT INTO event (recipient_id, at, what, attempt, begun_at, phase, reply, reason)
-SELECT id, ?, state, attempts, last_attempt_at, phase, reply, reason FROM recipient WHERE id = ?
+INSERT INTO event (recipient_id, at, what, attempt, begun_at, phase, reply, reason, content_id)
+SELECT id, ?, state, attempts, last_attempt_at, phase, reply, reason, content_id
+FROM recipient WHERE id = ?
 """
 
 _REMEMBERED = frozenset({State.DEFERRED, State.FAILED, State.EXPIRED, State.IN_DOUBT})
@@ -208,9 +215,11 @@ class SqliteLedger:
         )
 
     @guarded
-    def sent_before(self, campaign: CampaignRecord, digest: str) -> tuple[str, int] | None:
+    def sent_before(
+        self, campaign: CampaignRecord, digest: str, columns: Iterable[str] = ()
+    ) -> tuple[str, int] | None:
         """Another campaign with the content `digest`, and how many of those who are unsent here it
-        was sent to, if anybody.
+        was sent to, if anybody: who has other `columns` there has another message.
         """
         meant = campaign.meant_again_digest == digest
         values = {
@@ -218,8 +227,23 @@ class SqliteLedger:
             "digest": digest,
             "meant_reading": campaign.meant_again_reading if meant else 0,
         }
-        found: tuple[str, int] | None = self._db.execute(_SENT_BEFORE, values).fetchone()
+        same = [_SAME_CELL.format(column) for column in columns if column.isidentifier()]
+        sql = " ".join([_SENT_BEFORE, *same, _MOST_FIRST])
+        found: tuple[str, int] | None = self._db.execute(sql, values).fetchone()
         return found
+
+    @guarded
+    def unsent_among(self, campaign: CampaignRecord, keys: Iterator[str]) -> int:
+        """How many of these, by `address_key`, would be sent to."""
+        number = 0
+        while portion := tuple(islice(keys, PORTION)):
+            [found] = self._db.execute(
+                "SELECT count(*) FROM recipient WHERE campaign_id = ?"
+                f" AND state IN ('pending', 'deferred') AND address_key IN ({marks(portion)})",
+                (campaign.id, *portion),
+            ).fetchone()
+            number += int(found)
+        return number
 
     @guarded
     def content_id(self, campaign: CampaignRecord, digest: str) -> int:
@@ -282,7 +306,7 @@ class SqliteLedger:
         ids = self._db.execute(
             "UPDATE recipient SET state = iif(due_at > 0, 'deferred', 'pending'),"
             " changed_reading = reading,"
-            " reason = 'was in doubt; sent again, as the campaign says'"
+            " reason = 'is in doubt; to be sent to again, as the campaign says'"
             " WHERE campaign_id = ? AND state = 'in_doubt'"
             " AND reading = (SELECT reading FROM campaign WHERE id = campaign_id)"
             " AND address_key NOT IN (SELECT address_key FROM temp.left_out)"

@@ -6,12 +6,15 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
-from bulkmail.errors import LedgerError
+from bulkmail.errors import LedgerError, NoLedgerError
 from bulkmail.ledger.opening import VERSION, copied, read_only, version_of
 from bulkmail.ledger.records import CampaignRecord
 from bulkmail.model import Row, State
 
 PORTION = 500
+
+HAS_IT = "(state IN ('accepted', 'in_flight', 'in_doubt') OR in_doubt_events > 0)"
+"""A recipient who has a message or may have it."""
 
 _EVENTS = """
 (SELECT json_group_array(json_object(
@@ -32,7 +35,8 @@ class LedgerView:
                 self._db.close()
                 self._db = copied(path)
         except sqlite3.Error as error:
-            raise LedgerError(f"{path}: {error}") from error
+            kind = NoLedgerError if error.sqlite_errorname == "SQLITE_NOTADB" else LedgerError
+            raise kind(f"{path}: {error}") from error
 
     def close(self) -> None:
         self._db.close()
@@ -113,6 +117,13 @@ class LedgerView:
             f" AND state IN ({marks(states)}) AND id > ? ORDER BY id LIMIT ?",
             (campaign.id, *states, after_id, PORTION),
         ).fetchall()
+
+    def who_has_it(self, campaign: CampaignRecord) -> Iterator[str]:
+        """The `address_key` of everyone who has it, or may have it."""
+        rows = self._db.execute(
+            f"SELECT address_key FROM recipient WHERE campaign_id = ? AND {HAS_IT}", (campaign.id,)
+        )
+        yield from (key for [key] in rows)
 
     def suppressed(self) -> Iterator[tuple[str, str, float]]:
         """(address, reason, since when) of everyone who is never sent to, by address."""

@@ -71,7 +71,8 @@ CREATE TABLE event (
     begun_at      REAL,                       -- of an attempt
     phase         TEXT NOT NULL DEFAULT '',
     reply         TEXT NOT NULL DEFAULT '',
-    reason        TEXT NOT NULL DEFAULT ''
+    reason        TEXT NOT NULL DEFAULT '',
+    content_id    INTEGER REFERENCES content ON DELETE CASCADE -- of an attempt that is in doubt
 );
 
 CREATE INDEX event_recipient ON event (recipient_id, id);
