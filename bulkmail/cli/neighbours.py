@@ -23,7 +23,7 @@ def ledgers_around(campaign: Located) -> list[Path]:
     for above in (folder, *folder.parents):
         names = [LEDGER_NAME]
         if above.is_relative_to(campaign.project.resolve()):
-            names += sorted(entry.name for entry in os.scandir(above) if entry.is_file())
+            names += sorted(os.listdir(above))
         paths += [above / name for name in dict.fromkeys(names) if is_ledger(above / name)]
     return paths
 

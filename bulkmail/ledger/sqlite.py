@@ -73,7 +73,9 @@ SET state = iif(:state = 'pending' AND due_at > 0, 'deferred', :state),
         SELECT content_id FROM event WHERE recipient_id = recipient.id AND what = 'in_doubt'
         ORDER BY id DESC LIMIT 1)),
     consented = iif(:state IN ('accepted', 'in_doubt'), 0, consented),
-    phase = :phase, reply = :reply, reason = :reason
+    phase = iif(:state = 'pending' AND due_at > 0, phase, :phase),
+    reply = iif(:state = 'pending' AND due_at > 0, reply, :reply),
+    reason = iif(:state = 'pending' AND due_at > 0, reason, :reason)
 WHERE id = :id
     AND iif(:of_released, state IN ('pending', 'deferred'), state = 'in_flight')
 """
