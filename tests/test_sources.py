@@ -894,6 +894,23 @@ def test_any_bytes_are_read_or_told(
         ('email\tnick\tplan\na@x.example\t"The Boss\tpro\nb@x.example\tLee"\tbasic\n', False),
         ('email\tnote\na@x.example\t"Kim\tthe one\nb@x.example"\n', True),
         ('email,name,city\ra@x.example,A,"Seoul\rb@x.example,B,Busan\rc@x.example,C,"\r', False),
+        ('email;name;note;plan\na@x.example;A;"tea;basic\nb@x.example;B;coffee";pro\n', False),
+        ('name,email,city,plan\nKim, a@x.example,"Seoul, a\nLee, lee@x.example, 5", b\n', False),
+        ('email,name,city\na@x.example,A,"\nb@x.example,B,"\n', False),
+        ('email,name,city\na@x.example,A,"Seoul\n\nb@x.example,B,Busan\n"\n', False),
+        ('email,name,city,\na@x.example,A,"Seoul\nb@x.example,B,Busan"\n', False),
+        ('email,name,city\na@x.example,A,"Seoul\nb@x.example,B,""\nc@x.example,C,5"\n', False),
+        ('email,name,city\na@x.example,A,"Seoul\nb@x.example,B\n' + "c@x.example,C,Jeju\n" * 3 + 'd@x.example,D,"\n', False),
+        ('email,name,city\na@x.example,A,"Seoul\nb@x.example,B\nc@x.example,C,"\n', True),
+        ('email,cc\na@x.example,"boss@x.example,\nassist@x.example"\n', True),
+        ('cc,email\n"boss@x.example,\nassist@x.example",a@x.example\n', True),
+        ('email,cc,name,plan\na@x.example,"boss@x.example,\nassist@x.example",A,pro\n', True),
+        ('email,sign\na@x.example,"Best,\nKim\nkim@x.example,010-1234"\n', True),
+        ('email,sign,plan\na@x.example,"Best,\nKim\nkim@x.example,010-1234",pro\n', True),
+        ('email,where\na@x.example,"Kim Ltd,\nSeoul 04524,kim@x.example"\n', True),
+        ('email,where,plan\na@x.example,"Kim Ltd,\nSeoul 04524,kim@x.example",pro\n', True),
+        ('email,name,note\na@x.example,A,"Hello,\nask b@x.example, c@x.example, or\nd@x.example, thanks"\n', True),
+        ('email,where\na@x.example,"room 5\x0bkim@x.example,2"\n', True),
     ],
 )  # fmt: skip
 def test_a_quote_left_open_does_not_make_people_into_data(
@@ -906,3 +923,85 @@ def test_a_quote_left_open_does_not_make_people_into_data(
         assert folder.mistakes(data) == [
             "people.csv:2: a cell holds a line break and an @; is a quote in this row left open?"
         ]
+
+
+def test_whose_rows_hide_is_judged_by_the_pattern_of_the_campaign(folder: Folder) -> None:
+    data = 'email,name,city\nkim@mail,Kim,"VIP\nlee@mail,Lee,x\npark@mail,Park,5"\n'
+    (folder.path / "letter.txt").write_text("Dear {{ name }}\n")
+    folder.write(data)
+    campaign = folder.path / "july.yaml"
+    campaign.write_text(GOOD + 'addresses: {pattern: "[a-z0-9.]+@[a-z0-9.]+"}\n', "utf-8")
+    [told] = mistakes(lambda: rows_of(read_campaign(campaign)))
+    assert told.startswith("people.csv:2: a cell holds a line break and an @")
+    campaign.write_text(GOOD, "utf-8")
+    [row] = rows_of(read_campaign(campaign))
+    assert row.fault is not None
+
+
+@pytest.mark.parametrize(
+    ("header", "hides"),
+    [
+        ('email,"name\na@x.example,A\nb@x.example,B"', True),
+        ('name,"email\nA,a@x.example"', True),
+        ('"email,name\na@x.example,A\nb@x.example",B', True),
+        ('email,"name\na@x.example,"', True),
+        ('name,"email\n(such as kim@x.example)"', False),
+        ('email,"name\n(not kim@x.example, Kim)"', False),
+        ('"mail of, say,\nkim@x.example",email', False),
+    ],
+)
+def test_rows_hide_in_the_heading_line(folder: Folder, header: str, hides: bool) -> None:
+    """A heading may hold an example of an address."""
+    columns = {"email": "email\n(such as kim@x.example)"} if "such" in header else {}
+    data = f"{header}\nc@x.example,c@x.example\n"
+    if hides:
+        assert folder.mistakes(data, columns=columns) == [
+            "people.csv:1: a cell holds a line break and an @; is a quote in this row left open?"
+        ]
+    else:
+        [row] = folder.rows(data, columns=columns)
+        assert row.fault is None and len(folder.remarks) == 1
+
+
+@pytest.mark.parametrize(
+    ("notes", "remarks"),
+    [
+        (["one\ntwo", "me@x.example", "me@x.example\n", "\u2028me@x.example"], []),
+        (["x\nme@x.example"], ["people.csv: 1 cell holds several lines and an address (:2); nobody is sent to because of it"]),
+        (["x\n@"] * 2, ["people.csv: 2 cells hold several lines and an address (:2, :4); nobody is sent to because of them"]),
+        (["x\n@"] * 9, ["people.csv: 9 cells hold several lines and an address (:2, :4, :6, …); nobody is sent to because of them"]),
+    ],
+)  # fmt: skip
+def test_an_address_in_a_text_is_remarked(
+    folder: Folder, notes: list[str], remarks: list[str]
+) -> None:
+    """Whether it is a row that hides there, somebody should see before the mail is sent."""
+    rows = "".join(f'a@x.example,"{note}"\n' for note in notes)
+    assert len(folder.rows("email,note\n" + rows)) == len(notes)
+    assert [told for told in folder.remarks if "spaces" not in told] == remarks
+
+
+@given(st.data(), st.integers(1, 5), st.sampled_from(",;\t|"))
+def test_no_row_is_lost_wherever_a_quote_is_left_open(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject, width: int, delimiter: str
+) -> None:
+    """And wherever a later row has another one."""
+    delimiter = delimiter if width > 1 else ","
+    at = data.draw(st.integers(0, width - 1))
+    rows = [[f"c{n}" for n in range(width)] for _ in range(data.draw(st.integers(3, 8)))]
+    for number, row in enumerate(rows):
+        row[at] = f"{number}@x.example" if number else "email"
+    first, last = sorted(
+        data.draw(st.lists(st.integers(0, len(rows) - 1), min_size=2, max_size=2, unique=True))
+    )
+    opens, closes = data.draw(st.integers(0, width - 1)), data.draw(st.integers(0, width - 1))
+    rows[first][opens] = '"' + rows[first][opens]
+    rows[last][closes] += '"'
+    folder = Folder(tmp_path_factory.mktemp("any", numbered=True))
+    text = "\n".join(map(delimiter.join, rows))
+    try:
+        found = folder.rows(text)
+    except CampaignError as error:
+        assert first == 0 or str(error).startswith(f"people.csv:{first + 1}: a cell")
+    else:
+        assert any(row.fault for row in found)

@@ -13,6 +13,7 @@ from bulkmail.campaign.nodes import Places
 from bulkmail.campaign.patience import SECONDS, EndlessError, in_time
 from bulkmail.campaign.secrets import read_secret
 from bulkmail.campaign.sources import address_rows, file_rows, person_row
+from bulkmail.campaign.sources.lines import AddressFault
 from bulkmail.campaign.templates import TemplateFolders
 from bulkmail.compose.headers import UnsafeHeaderError, check_header_text
 from bulkmail.compose.message import Design, OpenFile, PersonalFile, Source
@@ -151,13 +152,17 @@ class Campaign(Located):
         """
         address_fault = self._address_check()
         in_headers = self._names_in_headers()
-        for row in self._source_rows(earlier, remark):
+        for row in self._source_rows(earlier, remark, address_fault):
             if clash := self.file.variables.keys() & row.fields.keys():
                 name = min(clash)
                 source = row.source.rpartition(":")[0]
                 message = f'"{name}" is also a column of {source}; rename one'
                 raise CampaignError([Problem(self.places.key(("variables", name)), message)])
-            fault = row.fault or address_fault(row) or _header_fault(row.fields, in_headers)
+            fault = (
+                row.fault
+                or address_fault(row.address, row.source)
+                or _header_fault(row.fields, in_headers)
+            )
             yield row if fault is None else replace(row, fault=fault)
 
     def excluded(self) -> Iterator[tuple[str, str]]:
@@ -167,23 +172,23 @@ class Campaign(Located):
             for address, at in address_rows(source, self.folder / source.file, place):
                 yield address, f"stands in {at}"
 
-    def _address_check(self) -> Callable[[Row], str | None]:
-        """What tells why the address of a row is not sent to. Raises CampaignError for a pattern
-        that does not come to an end.
+    def _address_check(self) -> AddressFault:
+        """What tells why an address is not sent to. Raises CampaignError for a pattern that does
+        not come to an end.
         """
         pattern = self.file.addresses.pattern
         check = address_check(pattern)
         if pattern in PATTERNS:
-            return lambda row: check(row.address)
+            return lambda address, _: check(address)
         limited = in_time(check)
 
-        def fault(row: Row) -> str | None:
+        def fault(address: str, place: str) -> str | None:
             try:
-                return limited(row.address)
+                return limited(address)
             except EndlessError:
                 message = (
                     f"the pattern {pattern!r} takes over {SECONDS} second for the address at"
-                    f" {row.source}, and may have no end; write it without a repetition in a"
+                    f" {place}, and may have no end; write it without a repetition in a"
                     " repetition, such as (a+)+"
                 )
                 raise CampaignError(
@@ -192,11 +197,13 @@ class Campaign(Located):
 
         return fault
 
-    def _source_rows(self, earlier: Earlier, remark: Callable[[str], None]) -> Iterator[Row]:
+    def _source_rows(
+        self, earlier: Earlier, remark: Callable[[str], None], address_fault: AddressFault
+    ) -> Iterator[Row]:
         for index, source in enumerate(self.file.recipients):
             place = self.places.value(("recipients", index))
             if isinstance(source, FileSource):
-                rows = file_rows(source, self.folder / source.file, place, remark)
+                rows = file_rows(source, self.folder / source.file, place, remark, address_fault)
                 yield from _or_remark(rows, f"{source.file}: holds nobody", remark)
             elif isinstance(source, EarlierCampaign):
                 states = " or ".join(source.states).replace("_", " ")

@@ -13,7 +13,14 @@ from bulkmail.campaign.file import FileSource, Person
 from bulkmail.campaign.sources.decoding import opened
 from bulkmail.campaign.sources.delimited import delimited_rows
 from bulkmail.campaign.sources.jsonlines import json_rows
-from bulkmail.campaign.sources.lines import MAX_PROBLEMS, Lines, Reading, Remark
+from bulkmail.campaign.sources.lines import (
+    MAX_PROBLEMS,
+    AddressFault,
+    Lines,
+    Reading,
+    Remark,
+    standard_fault,
+)
 from bulkmail.errors import CampaignError, Problem
 from bulkmail.model import Row
 
@@ -27,13 +34,19 @@ def person_row(person: Person, place: str) -> Row:
     return Row(fields.pop("email"), fields, place)
 
 
-def file_rows(source: FileSource, path: Path, place: str, remark: Remark) -> Iterator[Row]:
+def file_rows(
+    source: FileSource,
+    path: Path,
+    place: str,
+    remark: Remark,
+    address_fault: AddressFault = standard_fault,
+) -> Iterator[Row]:
     """The rows of a .csv, .tsv or .jsonl file. `place` is where the campaign names it.
 
-    Rows that hold nothing at all are skipped. Raises MissingFileError, or CampaignError where the
-    file as a whole cannot be understood.
+    `address_fault` knows which addresses are sent to. Rows that hold nothing at all are skipped.
+    Raises MissingFileError, or CampaignError where the file as a whole cannot be understood.
     """
-    return _rows(Reading(source, path, place, remark), TABLES)
+    return _rows(Reading(source, path, place, remark, address_fault=address_fault), TABLES)
 
 
 def address_rows(source: FileSource, path: Path, place: str) -> Iterator[tuple[str, str]]:
@@ -68,7 +81,7 @@ def _rows(reading: Reading, kinds: Sequence[str]) -> Iterator[Row]:
             yield from json_rows(reading, file)
         else:
             yield from delimited_rows(reading, file, "\t" if kind == ".tsv" else None)
-    reading.tell_trimmed()
+    reading.tell()
 
 
 def _list_rows(lines: Lines) -> Iterator[Row]:

@@ -6,11 +6,11 @@ taken for a row with other cells than the heading line says. Refuses to know wha
 
 import csv
 import io
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 from typing import TextIO
 
-from bulkmail.address import address_check
-from bulkmail.campaign.sources.columns import read_headings
+from bulkmail.campaign.sources.columns import Headings, read_headings
 from bulkmail.campaign.sources.lines import Lines, Reading
 from bulkmail.errors import CampaignError, Problem
 from bulkmail.model import Row
@@ -19,6 +19,7 @@ DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "vertical bar
 _SAMPLE = 8_192
 """Characters in which the heading line is looked at; fewer than csv takes for one cell."""
 
+_LINE_END = re.compile(r"\r\n|\r|\n")
 _HIDDEN = "a cell holds a line break and an @; is a quote in this row left open?"
 
 
@@ -28,23 +29,19 @@ def delimited_rows(reading: Reading, file: TextIO, delimiter: str | None) -> Ite
     delimiter = delimiter or _delimiter(reading, file)
     records = _records(lines, delimiter)
     place, header = next(records, (lines.place, []))
-    if any(map(_hides_lines, header)):
-        raise CampaignError([Problem(place, _HIDDEN)])
+    if _hides_lines("".join(header)):
+        _check_heading(reading, header, delimiter, place)
     headings = read_headings(reading, [cell.strip() for cell in header], place)
     for place, written in records:
         cells = reading.trim(written)
-        text = "".join(cells)
+        text = "".join(written)
+        if not reading.is_exclude and _hides_lines(text):
+            _check_cells(reading, headings, written, delimiter, place)
         if "\0" in text:
             yield Row("", {}, place, "holds a NUL character")
         elif reading.is_exclude and _hides_address(written, headings.address_at):
             yield Row("", {}, place, _HIDDEN)
-        elif (
-            not reading.is_exclude
-            and len(text.splitlines()) > 1
-            and _holds_rows(written, delimiter, len(header), headings.address_at)
-        ):
-            raise CampaignError([Problem(place, _HIDDEN)])
-        elif text:
+        elif any(cells):
             yield headings.row(cells, place)
 
 
@@ -85,29 +82,68 @@ def _hides_address(cells: list[str], address_at: int) -> bool:
     )
 
 
-def _holds_rows(cells: list[str], delimiter: str, columns: int, address_at: int) -> bool:
-    """Whether a quote left open has put other rows into a cell: a line of it is a row of its own,
-    or a part of one.
+def _check_heading(reading: Reading, header: list[str], delimiter: str, place: str) -> None:
+    """Raises CampaignError where the heading line holds rows, and in a list where it may."""
+    known = reading.email in map(str.strip, header)
+    for rows in _rows_within(header, delimiter):
+        names = [cell.strip() for cell in rows[0]]
+        columns = () if known else range(len(names))
+        at = [names.index(reading.email)] if reading.email in names else columns
+        if reading.is_exclude or _are_people(reading, names, rows[1:], at, 1, place):
+            raise CampaignError([Problem(place, _HIDDEN)])
+    reading.found_addresses(sum(map(_hides_lines, header)), place)
 
-    Such people would get nothing, and their data would go to somebody else.
+
+def _check_cells(
+    reading: Reading, headings: Headings, cells: list[str], delimiter: str, place: str
+) -> None:
+    """Raises CampaignError where a cell holds rows: these people would get nothing, and what
+    stands about them would go to somebody else.
     """
-    is_address = address_check("standard")
-    for cell in cells:
-        if not ("@" in cell and delimiter in cell):
-            continue
-        for number, line in enumerate(cell.splitlines()):
-            parts = line.split(delimiter)
-            if len(parts) > 1 and any(map(_is_cell, parts, [*parts[1:], ""])):
-                return True
-            is_row = number > 0 and len(parts) == columns
-            if is_row and is_address(parts[address_at].strip()) is None:
-                return True
-    return False
+    at = [headings.address_at]
+    for rows in _rows_within(cells, delimiter):
+        if _are_people(reading, headings.header, rows, at, 2, place):
+            raise CampaignError([Problem(place, _HIDDEN)])
+    reading.found_addresses(sum(_hides_lines(cell.rstrip()) for cell in cells), place)
 
 
-def _is_cell(part: str, following: str) -> bool:
-    """Whether this is an address as it stands in a row. Prose has spaces around it."""
-    return "@" in part and not following.startswith(" ") and address_check("standard")(part) is None
+def _rows_within(cells: list[str], delimiter: str) -> Iterator[list[list[str]]]:
+    """For each cell that hides lines, the rows that there are if its quotes are but characters:
+    a quote that is left open in one row, and another one in a later row.
+
+    So the first line of the cell ends a row, and its last line begins one.
+    """
+    for at, cell in enumerate(cells):
+        if _hides_lines(cell):
+            first, *others = [line.split(delimiter) for line in _LINE_END.split(cell)]
+            rows = [[*cells[:at], *first], *others]
+            rows[-1] += cells[at + 1 :]
+            yield [row for row in rows if any(map(str.strip, row))]
+
+
+def _are_people(
+    reading: Reading,
+    header: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    addresses_at: Sequence[int],
+    least: int,
+    place: str,
+) -> bool:
+    """Whether these are rows below that header, at least so many of them with an address.
+
+    In text the numbers of cells do not fit. Among many rows that do, some may not.
+    """
+    shortest = max(at for at, heading in enumerate(header, 1) if heading)
+    fitting = [row for row in rows if shortest <= len(row) <= len(header)]
+    least += 2 * (len(rows) - len(fitting))
+    if len(fitting) < least:
+        return False
+
+    def has_address(row: Sequence[str]) -> bool:
+        texts = (row[at].strip() for at in addresses_at if at < len(row))
+        return any(reading.address_fault(text, place) is None for text in texts)
+
+    return sum(map(has_address, fitting)) >= least
 
 
 def _hides_lines(text: str) -> bool:

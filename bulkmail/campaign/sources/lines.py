@@ -6,18 +6,30 @@ what a row looks like or means.
 
 import operator
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TextIO
 
+from bulkmail.address import address_check
 from bulkmail.campaign.file import FileSource
 from bulkmail.errors import CampaignError, Problem
 
 MAX_ROW = 1 << 20
 MAX_PROBLEMS = 10
+_MAX_PLACES = 3
 
 Remark = Callable[[str], None]
 """Takes a sentence that a person should know, and that is no mistake."""
+
+AddressFault = Callable[[str, str], str | None]
+"""Tells why an address, which stands at a place, is not sent to; None if it is."""
+
+_standard = address_check("standard")
+
+
+def standard_fault(address: str, place: str) -> str | None:
+    """By the standard pattern."""
+    return _standard(address)
 
 
 @dataclass(slots=True)
@@ -29,7 +41,10 @@ class Reading:
     place: str
     remark: Remark
     is_exclude: bool = False
+    address_fault: AddressFault = standard_fault
     _trimmed: int = 0
+    _addresses: int = 0
+    _addresses_at: list[str] = field(default_factory=list)
 
     @property
     def name(self) -> str:
@@ -51,11 +66,24 @@ class Reading:
             self._trimmed += sum(map(operator.ne, cells, written))
         return cells
 
-    def tell_trimmed(self) -> None:
+    def found_addresses(self, cells: int, place: str) -> None:
+        """So many cells of the row hold several lines and an address, but no row of their own."""
+        self._addresses += cells
+        if cells and len(self._addresses_at) <= _MAX_PLACES:
+            self._addresses_at.append(f":{place.rpartition(':')[2]}")
+
+    def tell(self) -> None:
+        """Remarks what was counted."""
         if self._trimmed:
             cells, it = ("cell", "it") if self._trimmed == 1 else ("cells", "them")
             told = f"{self._trimmed} {cells} had spaces around {it}, which were trimmed"
             self.remark(f"{self.name}: {told}")
+        if self._addresses:
+            cells, it = ("cell holds", "it") if self._addresses == 1 else ("cells hold", "them")
+            places = self._addresses_at[:_MAX_PLACES]
+            places += ["…"] * (len(self._addresses_at) > _MAX_PLACES)
+            told = f"{self._addresses} {cells} several lines and an address ({', '.join(places)})"
+            self.remark(f"{self.name}: {told}; nobody is sent to because of {it}")
 
 
 class Lines:
