@@ -529,6 +529,9 @@ def test_a_list_is_measured_with_all_that_it_holds(source: str, told: str) -> No
         assert render(source, row=row) == told
 
 
+CHOICE = "{% if 1 %}{% extends 'base' %}{% else %}{% extends 'nested' %}{% endif %}"
+
+
 @pytest.mark.parametrize(
     ("source", "what"),
     [
@@ -542,6 +545,20 @@ def test_a_list_is_measured_with_all_that_it_holds(source: str, told: str) -> No
         ("{% extends 'holds' %}{% block part %}Hi{% endblock %}", "holds has no block 'part'"),
         ("{% if 0 %}{% extends 'bare' %}{% else %}{% extends 'base' %}{% endif %}{% block letter %}Hi{% endblock %}", None),
         ("{% if 0 %}{% extends 'base' %}{% endif %}{% block mine %}Hi{% endblock %}", None),
+        (CHOICE + "{% block letter %}Hi{% endblock %}{% block body %}Hi{% endblock %}", None),
+        (CHOICE + "{% block letter %}Hi{% endblock %}{% block lettr %}Yo{% endblock %}", "base and nested have no block 'lettr'; did you mean 'letter'?"),
+        (CHOICE + "{% block letter %}Hi{% endblock %}{% if 1 %}{% block lettr %}Yo{% endblock %}{% endif %}", "have no block 'lettr'"),
+        ("{% if 1 %}{% extends 'base' %}{% elif 1 %}{% extends 'nested' %}{% endif %}{% block letter %}Hi{% endblock %}{% block lettr %}Yo{% endblock %}", None),
+        ("{% if 1 %}{% extends 'base' %}{% block lettr %}Yo{% endblock %}{% endif %}", "base has no block 'lettr'"),
+        ("{% extends 'chooses' %}{% block letter %}Hi{% endblock %}{% block body %}Hi{% endblock %}", None),
+        ("{% extends 'chooses' %}{% block lettr %}Hi{% endblock %}", "chooses has no block 'lettr'"),
+        ("{% extends 'may' %}{% block alone %}Hi{% endblock %}{% block letter %}Hi{% endblock %}", None),
+        ("{% extends 'may' %}{% block lettr %}Hi{% endblock %}", "may has no block 'lettr'"),
+        ("{% if 1 %}{% extends 'base' %}{% else %}{% extends 'nowhere' %}{% endif %}{% block letter %}Hi{% endblock %}{% block mine %}Yo{% endblock %}", None),
+        ("{% extends 'base' %}{% block letter %}{{ self.mine() }}{% endblock %}{% block mine %}Hi{% endblock %}", None),
+        ("{% extends 'base' %}{% block letter %}{{ self['mine']() }}{% endblock %}{% block mine %}Hi{% endblock %}", None),
+        ("{% extends 'base' %}{% block letter %}{{ self['mine']() }}{% endblock %}{% block mine %}{% endblock %}{% block yours %}Hi{% endblock %}", "base has no block 'yours'"),
+        ("{% extends 'base' %}{% block letter %}{% set x = 'mine' %}{{ self[x]() }}{% endblock %}{% block mine %}Hi{% endblock %}", None),
         ("{% extends 'nested' %}{% block when %}Hi{% endblock %}", None),
         ("{% extends 'replaces' %}{% block when %}Hi{% endblock %}", "the block 'when' would not be shown"),
         ("{% extends 'adds' %}{% block when %}Hi{% endblock %}", None),
@@ -564,6 +581,8 @@ def test_a_block_that_no_parent_has_is_not_left_out_in_silence(
         "replaces": "{% extends 'nested' %}{% block body %}new{% endblock %}",
         "adds": "{% extends 'nested' %}{% block body %}{{ super() }}new{% endblock %}",
         "repeats": "{% extends 'nested' %}{% block body %}{{ self.when() }}{% endblock %}",
+        "chooses": CHOICE,
+        "may": "{% if 1 %}{% extends 'base' %}{% endif %}{% block alone %}{% endblock %}",
     }
     if what is None:
         assert "Hi" in render(source, others=others)
@@ -573,6 +592,7 @@ def test_a_block_that_no_parent_has_is_not_left_out_in_silence(
 
 
 PARENT = "{% extends 'base' %}"
+BLOCK = "{% block letter %}Hi{% endblock %}"
 
 
 @pytest.mark.parametrize(
@@ -585,6 +605,9 @@ PARENT = "{% extends 'base' %}"
         (PARENT + "\n<!-- foot\n -->\n<p>Hi<!-- x --></p>\n", 4, "'<p>Hi<!-- x --></p>' stands"),
         (PARENT + "Dear reader, " * 9, 1, "'Dear reader, Dear reader, Dear reader, D' stands"),
         ("{% import 'lib' as lib %}" + PARENT + "Hi", 1, "'Hi' stands in no block"),
+        (PARENT + "{% for x in [1] %}{{ x }}{% endfor %}", 1, "{{ … }} stands"),
+        ("{% if 1 %}{% extends 'base' %}{% elif 1 %}{% extends 'base' %}{% else %}{% if 1 %}{% extends 'base' %}{% else %}{% extends 'base' %}{% endif %}{% endif %}\nHi", 2, "'Hi' stands"),
+        ("{% if 1 %}{% extends 'base' %}Hi{% endif %}", 1, "'Hi' stands"),
         # near twins
         (PARENT + "\n\n{# Hi #}<!-- Hi\n -->{% block letter %}Hi{% endblock %}\n", None, ""),
         (PARENT + "{% block letter %}Hi{% endblock %}<!-- end\n -->\n", None, ""),
@@ -593,6 +616,8 @@ PARENT = "{% extends 'base' %}"
         (PARENT + "{% import 'lib' as lib %}{% block letter %}{{ lib.m() }}{% endblock %}", None, ""),
         (PARENT + "{% if 1 %}{% set x = 1 %}{% endif %}{% block letter %}{% if 1 %}Hi{% endif %}{% endblock %}", None, ""),
         ("{% if 0 %}{% extends 'base' %}{% endif %}Hi", None, ""),
+        ("{% if 0 %}{% extends 'base' %}{% elif 0 %}{% extends 'base' %}{% endif %}Hi", None, ""),
+        ("{% if 0 %}{% extends 'base' %}{% else %}Hi{% endif %}Hi", None, ""),
         ("Hi" + PARENT, None, ""),
     ],
 )  # fmt: skip
@@ -607,6 +632,64 @@ def test_text_in_no_block_is_not_left_out_in_silence(
         error = failure(source, others=others, name="Kim")
         assert error.place == f"templates/letter:{place}" and what in error.message
         assert error.message.endswith("base would leave it out; move it into one")
+
+
+ABOVE = "stands in no block, and would be printed above everything; move it into one"
+
+
+@pytest.mark.parametrize(
+    ("source", "place", "what"),
+    [
+        ("\n{% include 'part' %}", 2, "{% include %} " + ABOVE),
+        ("{% if 1 %}\n{% include 'part' %}{% endif %}", 2, "{% include %} " + ABOVE),
+        ("{% for x in [1] %}{% include 'part' %}{% endfor %}", 1, "{% include %} " + ABOVE),
+        ("{% filter upper %}{% include 'part' %}{% endfilter %}", 1, "{% include %} " + ABOVE),
+        ("{% import 'lib' as lib %}\n{% call lib.m() %}x{% endcall %}", 2, "{% call %} " + ABOVE),
+        ("\n{% filter default('x', true) %}{% endfilter %}", 2, "{% filter %} " + ABOVE),
+        ("{% with x = 1 %}\n" + BLOCK + "{% endwith %}", 2, "the block 'letter' stands in {% with %}, and would be printed above everything, too; move {% with %} into the block"),
+        ("{% for x in [1] %}{% if 1 %}" + BLOCK + "{% endif %}{% endfor %}", 1, "stands in {% for %}"),
+        ("{% filter upper %}" + BLOCK + "{% endfilter %}", 1, "stands in {% filter %}"),
+        ("{% autoescape true %}" + BLOCK + "{% endautoescape %}", 1, "stands in {% autoescape %}"),
+        # near twins
+        ("{% if 1 %}" + BLOCK + "{% endif %}", None, ""),
+        (BLOCK + "{% set x %}{% include 'part' %}{% endset %}", None, ""),
+        (BLOCK + "{% macro m() %}{% include 'part' %}{% endmacro %}", None, ""),
+        ("{% block letter %}{% include 'part' %}{% filter upper %}x{% endfilter %}{% with x = 1 %}{% block b %}Hi{% endblock %}{% endwith %}{% endblock %}", None, ""),
+        ("{% import 'lib' as lib %}" + BLOCK + "{% set x %}{% call lib.m() %}x{% endcall %}{% endset %}", None, ""),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize(
+    "parent", [PARENT, f"{{% if 1 %}}{PARENT}{{% else %}}{PARENT}{{% endif %}}"]
+)
+def test_nothing_is_printed_above_the_layout(
+    parent: str, source: str, place: int | None, what: str
+) -> None:
+    """Jinja2 prints, where a template extends another, what stands in no block but is no text."""
+    others = {"base": BASE, "part": "Part", "lib": "{% macro m() %}{{ caller() }}{% endmacro %}"}
+    if place is None:
+        told = render(parent + source, others=others)
+        assert told.startswith("<html>") and told.count("Hi") == 1
+    else:
+        error = failure(parent + source, others=others)
+        assert error.place == f"templates/letter:{place}" and what in error.message
+
+
+def test_what_may_not_extend_anything_may_print_as_it_likes() -> None:
+    source = "{% if 0 %}{% extends 'base' %}{% endif %}{% include 'part' %}"
+    source += "{% with x = 1 %}{% block b %}Hi{% endblock %}{% endwith %}"
+    assert render(source, others={"base": BASE, "part": "Part"}) == "PartHi"
+
+
+@pytest.mark.timeout(20)
+def test_a_template_that_extends_others_in_very_many_ways_is_compiled() -> None:
+    """Nobody could look at all of them."""
+    others = {"l40": BASE, "r40": BASE}
+    for n in range(40):
+        left, right = (f"{{% extends '{side}{n + 1}' %}}" for side in "lr")
+        source = f"{{% if 1 %}}{left}{{% else %}}{right}{{% endif %}}"
+        others |= {f"l{n}": source, f"r{n}": source}
+    source = "{% extends 'l0' %}{% block letter %}Hi{% endblock %}{% block mine %}{% endblock %}"
+    assert "Hi" in render(source, others=others)
 
 
 def test_who_used_a_name_that_is_not_there_is_told_which_are() -> None:

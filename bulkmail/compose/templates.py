@@ -6,9 +6,10 @@ An error tells the template's file and line, and the name that was probably mean
 
 import re
 import traceback
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from difflib import get_close_matches
+from itertools import islice
 
 from jinja2 import (
     FunctionLoader,
@@ -24,6 +25,8 @@ from bulkmail.compose import blocks
 from bulkmail.compose.bounds import BoundedEnvironment
 from bulkmail.compose.names import Load, reachable
 
+MAX_WAYS = 50
+"""Blocks are looked at where a template extends others in so many ways, or fewer."""
 MAX_SHOWN_NAMES = 15
 """So many names are shown to somebody who used another one."""
 
@@ -110,18 +113,20 @@ class Templates:
         """Raises RenderError for the first thing that no reader would see."""
         for below, source in reachable(self._load, [name]):
             tree = environment.parse(source)
-            if not isinstance(parent := blocks.parent(tree), str):
+            extends = blocks.extending(tree)
+            if extends is None or not extends.names:
                 continue
             file = (self._load(below) or ("", below))[1]
-            if (lost := blocks.lost(tree)) is not None:
-                line, what = lost
-                message = f"{what} stands in no block, and {parent} would leave it out"
-                raise RenderError(f"{file}:{line}", f"{message}; move it into one")
-            if (above := self._above(environment, parent)) is None:
+            for line, message in blocks.misplaced(extends.after, " or ".join(extends.names)):
+                raise RenderError(f"{file}:{line}", message)
+            above = (way for name in extends.names for way in self._ways(environment, name))
+            if None in (ways := list(islice(above, MAX_WAYS + 1))) or len(ways) > MAX_WAYS:
                 continue
-            known = blocks.names(above)
-            for block in blocks.hidden([tree, *above]):
-                message = f"{parent} has no block {block.name!r}{did_you_mean(block.name, known)}"
+            told = [way for way in ways if way]
+            known = blocks.names(template for way in told for template in way)
+            have = " and ".join(extends.names) + (" has" if len(extends.names) == 1 else " have")
+            for block in blocks.hidden(tree, extends, told):
+                message = f"{have} no block {block.name!r}{did_you_mean(block.name, known)}"
                 if block.name in known:
                     message = (
                         f"the block {block.name!r} would not be shown: the block around it, higher"
@@ -129,21 +134,24 @@ class Templates:
                     )
                 raise RenderError(f"{file}:{block.lineno}", message)
 
-    def _above(self, environment: BoundedEnvironment, name: str) -> list[nodes.Template] | None:
-        """The template `name` and all that it extends; None if that cannot be told."""
-        found: dict[str, nodes.Template] = {}
-        while name not in found:
-            if (source := self._load(name)) is None:
-                return None  # told where it is compiled
-            found[name] = environment.parse(source[0])
-            match blocks.parent(found[name]):
-                case str(parent):
-                    name = parent
-                case None:
-                    return list(found.values())
-                case _:
-                    return None
-        return None
+    def _ways(
+        self, environment: BoundedEnvironment, name: str, below: tuple[str, ...] = ()
+    ) -> Iterator[list[nodes.Template] | None]:
+        """The template `name` and all that it extends, in each way; None for one that cannot be
+        told.
+        """
+        if name in below or (source := self._load(name)) is None:
+            yield None  # told where it is compiled
+            return
+        tree = environment.parse(source[0])
+        if (extends := blocks.extending(tree)) is None:
+            yield None
+            return
+        if not extends.surely:
+            yield [tree]
+        for parent in extends.names:
+            for way in self._ways(environment, parent, (*below, name)):
+                yield None if way is None else [tree, *way]
 
     def render(self, template: Template, context: Mapping[str, object]) -> str:
         """Raises RenderError with the innermost template line for whatever goes wrong inside."""
