@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bulkmail.compose.content_ids import with_content_ids
 from bulkmail.compose.message import (
     Composer,
     Design,
@@ -410,7 +411,11 @@ def test_images_are_found_by_their_content_id() -> None:
         '<video poster=" cid:logo ">', '<img/src="cid:logo"/>', '<!--[if mso]><v:fill src="cid:logo"/><![endif]-->',
         "<!--[if mso]><style>td { background: url(cid:logo) }</style><![endif]-->",
         '<img srcset="big.png 2x, cid:logo 1x">', '<img srcset=" cid:logo ">', "<img srcset=cid:logo>",
-        '<a href="cid:logo">',
+        '<a href="cid:logo">', '<!-- [IF gte mso 9]><v:fill src="cid:logo"/><![endif]-->',
+        '<!--[if !mso]><!--><img src="cid:logo"><!--<![endif]-->', '<!--><img src="cid:logo"><!-- x -->',
+        '<!-- x --><img src="cid:logo"><!-- x -->', '<!-- x --!><img src="cid:logo"><!-- x -->',
+        '<![if !mso]><img src="cid:logo"><![endif]>',
+        '<style><!-- td { background: url(cid:logo) } --></style>',
     ],
 )  # fmt: skip
 def test_an_image_is_found_however_it_is_written(tag: str) -> None:
@@ -440,6 +445,7 @@ def test_every_image_of_a_srcset_is_found(between: str) -> None:
         '<img src="https://x.example/?url(cid:x)">', '<img src="https://x.example/?src=cid:x">',
         '<img alt="it has src=cid:x" src="a.png">', '<img alt="cid:x" data-src="cid:x" title="url(cid:x)">',
         '<img srcset="https://x.example/a,cid:x 2x">', '<td style="color: red /* cid:x */">',
+        '<!-- <img src="cid:x"> -->', '<!--<td background="cid:x"> [if mso] --><p>Hi</p>', "<!-- <style>td { background: url(cid:x) }</style> -->", '<!-- <img src="cid:x">',
         "<style>/* cid:x */</style>", "<!-- src=cid:x -->", "<p title='src=\"cid:x\"'>",
     ],
 )  # fmt: skip
@@ -469,6 +475,32 @@ def test_an_image_that_is_not_there_is_told(images: dict[str, Attachment]) -> No
     with pytest.raises(RenderError, match='cid:lgoo, but `images` has no "lgoo"') as caught:
         maker.compose(recipient(), AT)
     assert caught.value.place == "l.html"
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("Logo", "(it has logo, Foto); did you mean 'logo'?"),
+        ("LOGO", "(it has logo, Foto); did you mean 'logo'?"),
+        ("foto1", "(it has logo, Foto); did you mean 'Foto'?"),
+        ("x", "(it has logo, Foto)"),
+    ],
+)
+def test_the_image_that_was_meant_is_told(name: str, hint: str) -> None:
+    images = {"logo": LOGO, "Foto": LOGO}
+    source = {"l.html": f'<img src="cid:{name}">'}
+    maker = composer(source, text=None, html="l.html", images=images)
+    with pytest.raises(RenderError) as caught:
+        maker.compose(recipient(), AT)
+    assert caught.value.message.endswith(hint)
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("end", ["", "-->"])
+@pytest.mark.parametrize("piece", ["<!--", "<!--[if mso]>", "<!-- x --!", "<!-- x -- "])
+def test_comments_without_end_are_read_in_linear_time(piece: str, end: str) -> None:
+    html = piece * (100_000 // len(piece)) + '<img alt="cid:">' + end
+    assert with_content_ids(html, str.upper) == html
 
 
 def test_words_about_images_are_words() -> None:

@@ -1,18 +1,21 @@
 """Where HTML and CSS load what goes with the message, as `cid:NAME` (RFC 2392).
 
 Only an address that *is* `cid:NAME` counts, in an attribute or a style sheet that holds addresses;
-words, and addresses that merely hold these letters, stay as they are. Data of recipients is
-escaped, and never one of these places.
+words, addresses that merely hold these letters, and comments stay as they are. Data of recipients
+is escaped, and never one of these places.
 """
 
 import re
 from collections.abc import Callable
 
-_PIECE = re.compile(
-    r"""<style\b.*?</style\s*>|<!--.*?-->|<[a-z/!?](?:"[^"]*"|'[^']*'|[^<>"']++)*+>""",
-    re.DOTALL | re.IGNORECASE,
-)
-"""A style sheet, a comment, which some mail readers look into, or a tag."""
+_TAG = r"""<style\b.*?</style\s*>|<[a-z/!?](?:"[^"]*"|'[^']*'|[^<>"']++)*+>"""
+"""Or a style sheet."""
+_TAGS = re.compile(_TAG, re.DOTALL | re.IGNORECASE)
+_PIECES = re.compile(rf"<!--(?:-?>|.*?(?:--!?>|\Z))|{_TAG}", re.DOTALL | re.IGNORECASE)
+"""Comments beside them; one that does not end hides the rest."""
+
+_CONDITIONAL = re.compile(r"<!--\s*+\[if\b", re.IGNORECASE)
+"""A comment for Outlook, which looks into it."""
 
 _ATTRIBUTE = re.compile(r"""(?<![^\s"'/])([^\s"'<>/=]++)(\s*+=\s*+)("[^"]*"|'[^']*'|[^\s"'<>]++)""")
 
@@ -51,9 +54,9 @@ def with_content_ids(html: str, content_id: Callable[[str], str]) -> str:
         if "cid:" not in text.lower():
             return text
         if text.startswith("<!--"):
-            return text[:4] + _PIECE.sub(piece, text[4:])
+            return text[:4] + _TAGS.sub(piece, text[4:]) if _CONDITIONAL.match(text) else text
         if text[:6].lower() == "<style":
             return _CSS.sub(renamed, text)
         return _ATTRIBUTE.sub(attribute, text)
 
-    return _PIECE.sub(piece, html)
+    return _PIECES.sub(piece, html)

@@ -23,7 +23,7 @@ from bulkmail.compose.content_ids import with_content_ids
 from bulkmail.compose.names import Load
 from bulkmail.compose.plain_text import plain_text
 from bulkmail.compose.skeleton import Attachment, Skeleton, digest
-from bulkmail.compose.templates import RenderError, Templates
+from bulkmail.compose.templates import RenderError, Templates, did_you_mean
 from bulkmail.model import Envelope, MailObject, Recipient
 
 MAX_URI_LENGTH = 900
@@ -223,7 +223,7 @@ class Composer:
         if name not in images:
             has = f"it has {', '.join(images)}" if images else "it has none"
             message = f'shows cid:{name}, but `images` has no "{name}" ({has})'
-            raise RenderError(self._design.html or "", message)
+            raise RenderError(self._design.html or "", message + did_you_mean(name, images))
         return self._skeleton.content_id(name)
 
     def _own_files(self, context: _Context) -> list[Attachment]:

@@ -206,8 +206,9 @@ class Templates:
 
 def did_you_mean(name: str, candidates: Iterable[str]) -> str:
     """The end of a sentence about `name`, which is none of the candidates."""
-    close = get_close_matches(name, [c for c in candidates if isinstance(c, str)], 1)
-    return f"; did you mean {close[0]!r}?" if close else ""
+    known = {c.casefold(): c for c in candidates if isinstance(c, str)}
+    close = get_close_matches(name.casefold(), known, 1)
+    return f"; did you mean {known[close[0]]!r}?" if close else ""
 
 
 _UNSENDABLE = re.compile(r"[\0\ud800-\udfff]")
