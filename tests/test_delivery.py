@@ -366,7 +366,7 @@ async def test_sessions_do_not_wait_for_a_retry_that_is_far(
 async def test_a_message_that_breaks_its_session_does_not_hold_up_the_others(
     serve: StartServer, enrol: Enrol
 ) -> None:
-    """Not when it is the first of the list either; in the end the run says so, and is bounded."""
+    """Not when it is the first of the list either; and it is refused in the end, for now."""
     tried = []
 
     def answer(verb: str, argument: str) -> None:
@@ -375,10 +375,24 @@ async def test_a_message_that_breaks_its_session_does_not_hold_up_the_others(
             raise Hangup
 
     server, campaign = await serve(answer=answer), enrol(30)
-    stop = await campaign.run(server, replace(QUICK, connections=1))
+    stop = await campaign.run(server, replace(QUICK, connections=1, wait=60))
+    assert stop is not None and stop.status is ExitStatus.CONTINUE
+    assert campaign.states() == {"accepted": 29, "deferred": 1}
+    assert campaign.state_of("p0@example.com")["attempts"] == 1 and len(tried) == 3
+
+
+async def test_a_server_that_breaks_all_sessions_blames_nobody(
+    serve: StartServer, enrol: Enrol
+) -> None:
+    server, campaign = await serve(), enrol(30)
+    server.server.behaviour.answer = lambda verb, argument: (
+        _hang_up() if verb == "RCPT" and len(server.received) >= 10 else None
+    )
+    stop = await campaign.run(server)
     assert stop is not None and stop.status is ExitStatus.UNAVAILABLE
-    assert campaign.states() == {"accepted": 29, "pending": 1}
-    assert len(tried) <= 3 + 9
+    states = campaign.states()
+    assert states["accepted"] == 10 and states["pending"] >= 17
+    assert "failed" not in states and "in_doubt" not in states
 
 
 async def test_a_content_that_was_accepted_before_is_not_refused_to_all(
@@ -892,7 +906,7 @@ async def test_a_domain_that_is_asked_too_much_waits_alone(
     arrived = dict(zip(server.paths, server.arrivals, strict=True))
     held = [at for path, at in arrived.items() if "@d0." in path]
     others = [at for path, at in arrived.items() if "@d0." not in path]
-    assert max(others) < refused[0] + 0.9 < refused[-1] + 0.9 < min(held)
+    assert max(others) < refused[0] + 0.9 < min(held)
     assert campaign.state_of("p0@d0.example")["attempts"] == 1
 
 

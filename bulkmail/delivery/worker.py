@@ -21,7 +21,8 @@ IDLE_SECONDS = 20.0
 """A session that would not be used for longer is ended."""
 
 PATIENCE = 3
-"""So many complaints about a domain in a row are about nobody; then they count as refusals."""
+"""So many complaints about a domain in a row, or sessions that end with one message, are nobody's;
+then they count as refusals."""
 
 JITTER = 0.2
 """The part of a pause by which it can be longer."""
@@ -50,6 +51,8 @@ class Shared:
     sessions: set[Session] = field(default_factory=set)
     released: Counter[int] = field(default_factory=Counter)
     """How often each recipient's message was released because of the session, by id."""
+    broken: Counter[int] = field(default_factory=Counter)
+    """How often a session ended with it, as its own commands were said."""
 
     def settle(
         self, recipient: Recipient, state: State, outcome: Outcome, due_at: float = 0.0
@@ -210,6 +213,8 @@ class Worker:
             concern, state = Concern.SESSION, State.PENDING  # broken off by ourselves
         if concern is Concern.DOMAIN and shared.desk.complained_of_domain(recipient) > PATIENCE:
             concern, state = Concern.RECIPIENT, State.DEFERRED
+        if concern is Concern.SESSION and self._breaks_sessions(recipient, outcome):
+            state = State.DEFERRED
         self._heed(concern, outcome)
         if concern is Concern.MESSAGE:
             self._refused(recipient, outcome)
@@ -219,6 +224,14 @@ class Worker:
             shared.desk.accepted(recipient)
             shared.decide_refusals()
         self._record(recipient, state, outcome)
+
+    def _breaks_sessions(self, recipient: Recipient, outcome: Outcome) -> bool:
+        """Whether it is this message, again and again, with which sessions end: then it counts."""
+        shared = self._shared
+        if shared.halt or outcome.phase not in (Phase.MAIL, Phase.RCPT):
+            return False
+        shared.broken[recipient.id] += 1
+        return shared.content_proven and shared.broken[recipient.id] >= PATIENCE
 
     def _heed(self, concern: Concern, outcome: Outcome) -> None:
         """What an outcome means for the session, the pace and the run."""
