@@ -64,6 +64,7 @@ async def deliver(
         _limits(campaign, remembered, limit, wait_seconds),
         settled,
         content_proven=plan.content_proven,
+        on_waiting=progress.waiting,
     )
 
     def ledger_failed() -> None:

@@ -2,6 +2,7 @@
 
 import sys
 import time
+from datetime import datetime
 from types import TracebackType
 
 import click
@@ -20,6 +21,7 @@ class RunProgress:
     def __init__(self, total: int, deferred: int = 0) -> None:
         self.counts: dict[State, int] = {State.DEFERRED: deferred}
         self._total = total
+        self._waits = ("", 0.0)
         self._started = time.monotonic()
         self._last_line = self._started
         self._bar: Progress | None = None
@@ -56,10 +58,24 @@ class RunProgress:
         self.counts[state] = self.counts.get(state, 0) + 1
         done = sum(self.counts.values()) - self.counts[State.DEFERRED]
         if self._bar is not None:
-            self._bar.update(self._task, completed=done, told=text.states(self.counts))
+            self._bar.update(self._task, completed=done, told=self._told())
         elif time.monotonic() - self._last_line >= SECONDS_BETWEEN_LINES:
             self._last_line = time.monotonic()
             self.say(f"{done:,} of {self._total:,}: {text.states(self.counts)}")
+
+    def waiting(self, why: str, at: float) -> None:
+        """Nothing goes before `at`, in seconds since the epoch."""
+        self._waits = f"{why} at {datetime.fromtimestamp(at):%H:%M:%S}", at
+        if self._bar is not None:
+            self._bar.update(self._task, told=self._told())
+        elif time.monotonic() - self._last_line >= SECONDS_BETWEEN_LINES:
+            self._last_line = time.monotonic()
+            self.say(f"waiting: {self._waits[0]}")
+
+    def _told(self) -> str:
+        why, until = self._waits
+        states = text.states(self.counts)
+        return f"{states} · {why}" if time.time() < until else states
 
     def say(self, line: str) -> None:
         """A line beside the display."""

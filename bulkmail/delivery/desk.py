@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -14,6 +15,9 @@ from bulkmail.pace import SPACED_UP_TO_SECONDS, DomainPaces, Pace
 FRESH_SECONDS = 0.5
 """How long a grant may wait for its session."""
 QUOTA_SECONDS = 86400.0
+TOLD_SECONDS = 2.0
+"""Longer waits are told to whoever looks on."""
+RATE = "the rate allows the next message"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +64,13 @@ class Desk:
     """Hands out each recipient once, unless released. Paces count in the loop's time."""
 
     def __init__(
-        self, queues: Queues, pace: Pace, domain_paces: DomainPaces, limits: Limits, halt: Halt
+        self,
+        queues: Queues,
+        pace: Pace,
+        domain_paces: DomainPaces,
+        limits: Limits,
+        halt: Halt,
+        on_waiting: Callable[[str, float], None] = lambda why, at: None,
     ) -> None:
         self.ahead = False
         """Whether the last one handed out did not have to wait: more sessions would be used."""
@@ -73,6 +83,7 @@ class Desk:
         self._domain_paces = domain_paces
         self._limits = limits
         self._halt = halt
+        self._on_waiting = on_waiting
         self._choosing = asyncio.Lock()
         self._handed_out = 0
         self._waiting = 0
@@ -90,6 +101,7 @@ class Desk:
                 self._queues.put_back(recipient)
                 return None
             self._handed_out += 1
+        self._tell(RATE, at)
         if await self._halt.within(at - _now()):
             self.release(recipient)
             return None
@@ -98,6 +110,7 @@ class Desk:
     async def until(self, later: Later) -> None:
         """Waits until it is worth asking again."""
         self._waiting += 1
+        self._tell(later.why, later.at)
         tasks = [asyncio.ensure_future(event.wait()) for event in (later.news, self._halt)]
         try:
             await asyncio.wait(
@@ -160,6 +173,10 @@ class Desk:
         at = max(self._used_at + QUOTA_SECONDS, time.time() + QUOTA_SECONDS / 24)
         return come_back(f"the account's quota is used up: {said}\nit may be free again", at)
 
+    def _tell(self, why: str, at: float) -> None:
+        if (wait := at - _now()) > TOLD_SECONDS:
+            self._on_waiting(why, time.time() + wait)
+
     def _nobody(self, later: Later | None) -> Later | None:
         self.is_empty = later is None and not self._halt
         if later is None or self._waiting:
@@ -178,7 +195,7 @@ class Desk:
         now = _now()
         at = self._pace.earliest(now)
         if at - now > self._limits.wait:
-            self.closed = come_back("the rate allows the next message", time.time() + at - now)
+            self.closed = come_back(RATE, time.time() + at - now)
             return None
         self._count(recipient, at)
         self.ahead = at <= now

@@ -16,7 +16,8 @@ LOOK_AT_CLOCK_SECONDS = 10.0
 
 
 class Delivery:
-    """To be made inside a running event loop. `on_settled` is told every outcome and new state.
+    """To be made inside a running event loop. `on_settled` is told every outcome and new state,
+    `on_waiting` what is waited for and until when, in seconds since the epoch.
 
     `content_proven`: an earlier run had this content accepted, so a refusal of it is about one
     recipient, not about all.
@@ -33,11 +34,12 @@ class Delivery:
         on_settled: Callable[[Recipient, State, Outcome], None],
         *,
         content_proven: bool = False,
+        on_waiting: Callable[[str, float], None] = lambda why, at: None,
     ) -> None:
         self._limits = limits
         self._halt = Halt()
         queues = Queues(ledger, domain_paces)
-        self._desk = Desk(queues, pace, domain_paces, limits, self._halt)
+        self._desk = Desk(queues, pace, domain_paces, limits, self._halt, on_waiting)
         self._shared = Shared(
             ledger,
             server,
