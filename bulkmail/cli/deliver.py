@@ -23,6 +23,7 @@ from bulkmail.pace import DomainPaces, Pace
 from bulkmail.transport import SubmissionServer
 
 LISTEN_SECONDS = 0.5
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 Grants = dict[str, list[tuple[float, int]]]
 """As `SqliteLedger.grants` has them."""
@@ -132,7 +133,9 @@ def _say_when_it_starts(campaign: Campaign, wait_seconds: float, progress: RunPr
 
 @contextmanager
 def _signals(delivery: Delivery, progress: RunProgress) -> Iterator[None]:
-    """Ctrl-C or SIGTERM once: finish what is under way. Twice: abort."""
+    """Ctrl-C or SIGTERM once: finish what is under way. Twice: abort. Afterwards the run is as good
+    as over, and they are ignored: see `signals_kept`.
+    """
     loop = asyncio.get_running_loop()
     told = 0
 
@@ -150,7 +153,19 @@ def _signals(delivery: Delivery, progress: RunProgress) -> Iterator[None]:
     def handle(number: int, frame: FrameType | None) -> None:
         loop.call_soon_threadsafe(tell, number)
 
-    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    for number in SIGNALS:
+        signal.signal(number, handle)
+    try:
+        yield
+    finally:
+        for number in SIGNALS:
+            signal.signal(number, signal.SIG_IGN)
+
+
+@contextmanager
+def signals_kept() -> Iterator[None]:
+    """What signals do is afterwards as it was before."""
+    before = {number: signal.getsignal(number) for number in SIGNALS}
     try:
         yield
     finally:

@@ -12,14 +12,15 @@ import click
 from bulkmail.campaign import Campaign, read_campaign
 from bulkmail.campaign.values import duration
 from bulkmail.cli import options
-from bulkmail.cli.deliver import deliver
+from bulkmail.cli.deliver import deliver, signals_kept
 from bulkmail.cli.dry_run import dry_run as run_dry
 from bulkmail.cli.past import Past
-from bulkmail.cli.plan import planned
+from bulkmail.cli.plan import Plan, planned
 from bulkmail.cli.question import ask, refuse_second_name, refuse_what_was_sent
 from bulkmail.cli.summary import Summary
 from bulkmail.errors import ExitStatus
 from bulkmail.ledger import SqliteLedger
+from bulkmail.model import Submission
 from bulkmail.sandbox import Sandbox
 from bulkmail.transport.eml import file_name
 
@@ -129,6 +130,24 @@ def _send(campaign: Campaign, flags: Flags, sandbox: Sandbox | None) -> ExitStat
             server = sandbox.submission if sandbox else campaign.server
             ask(plan, server, flags.limit, yes=flags.yes, accept_changes=flags.accept_changes)
             submission = sandbox.submission if sandbox else campaign.submission()
+    with signals_kept():
+        summary = _deliver(plan, ledger, submission, flags, sandbox)
+        ledger.close()
+        if flags.as_json:
+            click.echo(json.dumps(summary.as_json(), ensure_ascii=False))
+        else:
+            summary.show()
+    return summary.status
+
+
+def _deliver(
+    plan: Plan,
+    ledger: SqliteLedger,
+    submission: Submission | None,
+    flags: Flags,
+    sandbox: Sandbox | None,
+) -> Summary:
+    """Sends, unless there is no server because nobody is left."""
     started = time.monotonic()
     stop = None
     if submission is not None:
@@ -141,11 +160,4 @@ def _send(campaign: Campaign, flags: Flags, sandbox: Sandbox | None) -> ExitStat
             as_json=flags.as_json,
         )
         stop = asyncio.run(delivery)
-    tally = ledger.tally(plan.record)
-    ledger.close()
-    summary = Summary(plan, tally, time.monotonic() - started, stop, sandbox)
-    if flags.as_json:
-        click.echo(json.dumps(summary.as_json(), ensure_ascii=False))
-    else:
-        summary.show()
-    return summary.status
+    return Summary(plan, ledger.tally(plan.record), time.monotonic() - started, stop, sandbox)
