@@ -14,11 +14,19 @@ from hypothesis import strategies as st
 
 from bulkmail.model import Envelope, MailObject, Outcome, Phase, Reply, State
 from bulkmail.sandbox.receiving import Behaviour, Received, Receiver
-from bulkmail.smtp.conversation import MAX_JOINED_BYTES, Announced, Conversation, stuffed
+from bulkmail.smtp.conversation import (
+    MAX_JOINED_BYTES,
+    Announced,
+    Conversation,
+    Ending,
+    stuffed,
+)
 from bulkmail.smtp.judgement import judge
 from bulkmail.smtp.reply import make_reply
 
 OK = b"250 2.0.0 ok\r\n"
+MAIL_OK = b"250 2.1.0 ok\r\n"
+RCPT_OK = b"250 2.1.5 ok\r\n"
 GO = b"354 go\r\n"
 NO_USER = b"550 5.1.1 no such user\r\n"
 NO_RCPT = b"554 5.5.1 no valid recipients\r\n"
@@ -334,8 +342,8 @@ def test_one_answer_too_many_is_credited_to_nobody() -> None:
     """A server that answers twice for one message does not have the next one accepted."""
     session = pipelining()
     session.offer(1, 2)
-    session.answer(OK, OK, GO)
-    session.answer(OK, OK, OK, OK)
+    session.answer(MAIL_OK, RCPT_OK, GO)
+    session.answer(OK, OK, MAIL_OK, RCPT_OK)
     assert session.phases() == {1: "dot 250", 2: "rcpt"}
 
 
@@ -351,6 +359,187 @@ def test_size_is_announced_where_the_server_has_it() -> None:
     conversation = Conversation(Announced(size=True))
     conversation.offer(mail(1))
     assert conversation.next_write() == b"MAIL FROM:<sender1@example.org> SIZE=11\r\n"
+
+
+# -- replies that are missing or too many ---------------------------------------------------------
+
+POSTFIX = b"250 2.1.0 Ok\r\n", b"250 2.1.5 Ok\r\n", b"250 2.0.0 Ok: queued as 4T2\r\n"
+EXIM = b"250 OK\r\n", b"250 Accepted\r\n", b"250 OK id=1rAbCd-0001\r\n"
+EXCHANGE = (
+    b"250 2.1.0 Sender OK\r\n",
+    b"250 2.1.5 Recipient OK\r\n",
+    b"250 2.6.0 <1@x> [InternalId=1] Queued mail for delivery\r\n",
+)
+GMAIL = (
+    b"250 2.1.0 OK d9-44f - gsmtp\r\n",
+    b"250 2.1.5 OK d9-44f - gsmtp\r\n",
+    b"250 2.0.0 OK  1700000000 d9-44f - gsmtp\r\n",
+)
+SAME = b"250 OK\r\n", b"250 OK\r\n", b"250 OK\r\n"
+LMTP = b"250 2.1.0 ok\r\n", b"250 2.1.5 ok\r\n", b"250 2.1.5 Ok SESSIONID=<x-1>\r\n"
+SERVERS = pytest.mark.parametrize(
+    "server", [POSTFIX, EXIM, EXCHANGE, GMAIL, SAME], ids=["postfix", "exim", "exchange", "gmail", "same"]
+)  # fmt: skip
+Server = tuple[bytes, bytes, bytes]
+
+
+def joined(server: Server, alone_first: bool = False) -> Session:
+    """One message's dot and the next one's envelope are said; the dot is not answered yet."""
+    mail_ok, rcpt_ok, dot_ok = server
+    session = pipelining()
+    if alone_first:
+        session.offer(9)
+        session.answer(mail_ok, rcpt_ok, GO, dot_ok)
+    session.offer(1, 2)
+    assert session.answer(mail_ok, rcpt_ok, GO) == "C1 . M2 R2 D"
+    return session
+
+
+@pytest.mark.parametrize("server", [POSTFIX, EXIM, EXCHANGE, GMAIL, SAME, LMTP])
+def test_what_honest_servers_say_to_a_dot_counts(server: Server) -> None:
+    mail_ok, rcpt_ok, dot_ok = server
+    session = joined(server)
+    assert session.answer(dot_ok, mail_ok, rcpt_ok, GO) == "C2 ."
+    session.answer(dot_ok)
+    assert session.phases() == {1: "dot 250", 2: "dot 250"}
+    assert session.conversation.joined and not session.conversation.ended
+
+
+@SERVERS
+@pytest.mark.parametrize("ending", [Ending.CUT_OFF, Ending.ORDERLY])
+def test_a_dots_reply_counts_although_the_connection_ends_after_it(
+    server: Server, ending: Ending
+) -> None:
+    session = joined(server)
+    session.answer(server[2])
+    session.conversation.end("gone", ending)
+    session.written()
+    assert session.phases() == {1: "dot 250", 2: "mail"}
+
+
+@SERVERS
+def test_a_silence_after_a_dots_reply(server: Server) -> None:
+    """It counts, unless this server gives the same reply to MAIL."""
+    session = joined(server)
+    session.answer(server[2])
+    session.conversation.end("no reply", Ending.ASTRAY)
+    session.written()
+    assert session.phases() == {1: "dot" if server is SAME else "dot 250", 2: "mail"}
+
+
+@SERVERS
+def test_a_dot_that_is_not_answered_does_not_get_the_reply_to_mail(server: Server) -> None:
+    """The 354 comes one step too early."""
+    session = joined(server)
+    session.answer(server[0], server[1], GO)
+    assert session.phases() == {1: "dot", 2: "rcpt"}
+    assert session.conversation.broke_pipeline
+    assert "may have been meant for another" in session.outcomes[1].cause
+
+
+@SERVERS
+@pytest.mark.parametrize("ending", [Ending.CUT_OFF, Ending.ASTRAY])
+def test_a_dot_that_is_not_answered_before_a_refused_recipient(
+    server: Server, ending: Ending
+) -> None:
+    """Its message is in doubt, and nobody is charged with the refusals one step too early."""
+    session = joined(server, alone_first=True)
+    session.answer(server[0], NO_USER, NO_RCPT)
+    session.conversation.end("gone", ending)
+    session.written()
+    untold = server is SAME and ending is Ending.CUT_OFF
+    assert session.phases() == {9: "dot 250", 1: "dot 250" if untold else "dot", 2: "mail"}
+
+
+@pytest.mark.parametrize("reply", [b"451 4.3.0 later\r\n", b"550 5.1.8 bad sender\r\n"])
+def test_a_dot_that_is_not_answered_before_a_refused_sender(reply: bytes) -> None:
+    """If the refusal were taken for the dot's, somebody would get it twice, or be given up."""
+    session = joined(POSTFIX)
+    session.answer(reply, ECHO, ECHO)
+    session.conversation.end("no reply", Ending.ASTRAY)
+    session.written()
+    assert session.phases() == {1: "dot", 2: "mail"}
+
+
+def test_a_dots_refusal_counts_once_all_replies_fit() -> None:
+    session = joined(POSTFIX)
+    session.answer(b"451 4.3.0 later\r\n", MAIL_OK, RCPT_OK)
+    assert session.phases() == {}
+    session.answer(GO)
+    assert session.phases() == {1: "dot 451"}
+
+
+def test_a_dot_answered_twice_the_same_as_all_else_is_in_doubt() -> None:
+    session = joined(SAME)
+    session.answer(*SAME, SAME[0])
+    assert session.phases() == {1: "dot", 2: "rcpt"}
+    assert session.conversation.broke_pipeline
+
+
+def test_while_the_replies_behind_a_dot_are_awaited_another_may_join() -> None:
+    """What was answered takes no room, or every other message would cost two round trips."""
+    session = joined(POSTFIX)
+    assert session.conversation.room == 0
+    session.answer(POSTFIX[2])
+    assert session.conversation.room == 1
+    assert session.offer(3) == ""
+    assert session.conversation.room == 0
+    assert session.answer(MAIL_OK, RCPT_OK, GO) == "C2 . M3 R3 D"
+    assert session.phases() == {1: "dot 250"}
+
+
+def test_a_refusal_in_a_group_that_is_not_answered_whole_does_not_count() -> None:
+    """On the next session, which is plain, the same refusal is certain."""
+    for ending, expected in ((Ending.CUT_OFF, "rcpt"), (Ending.ORDERLY, "rcpt 550")):
+        session = pipelining()
+        session.offer(1)
+        session.answer(MAIL_OK, NO_USER)
+        session.conversation.end("gone", ending)
+        session.written()
+        assert session.phases() == {1: expected}
+
+
+def test_a_hang_at_a_lone_dot_leaves_the_refusal_before_it() -> None:
+    session = pipelining()
+    session.offer(1)
+    assert session.answer(MAIL_OK, NO_USER, GO) == "."
+    session.conversation.end("no reply", Ending.ASTRAY)
+    session.written()
+    assert session.phases() == {1: "rcpt 550"}
+
+
+@pytest.mark.parametrize(
+    ("answers", "broke"),
+    [
+        ((), True),
+        ((OK, OK), True),
+        ((OK, OK, GO), False),
+        ((OK, NO_USER, NO_RCPT), False),
+    ],
+)
+def test_only_what_was_said_at_once_breaks_a_pipeline(
+    answers: tuple[bytes, ...], broke: bool
+) -> None:
+    for ending in Ending:
+        session = pipelining()
+        session.offer(1)
+        session.answer(*answers)
+        session.conversation.end("gone", ending)
+        assert session.conversation.broke_pipeline is (broke and ending is not Ending.ORDERLY)
+
+
+def test_plain_sessions_never_break_a_pipeline() -> None:
+    session = plain()
+    session.offer(1)
+    session.conversation.end("no reply", Ending.ASTRAY)
+    assert not session.conversation.broke_pipeline
+
+
+def test_a_421_is_no_broken_pipeline() -> None:
+    session = joined(POSTFIX)
+    session.answer(b"421 4.3.2 bye\r\n")
+    assert session.phases() == {1: "dot 421", 2: "mail"}
+    assert not session.conversation.broke_pipeline
 
 
 # -- what the server announced that it does not take ---------------------------------------------

@@ -59,7 +59,7 @@ async def deliver(
     remembered = ledger.grants(submission.account, time.time())
     delivery = Delivery(
         changes,
-        SubmissionServer(submission),
+        SubmissionServer(submission, on_remark=progress.say),
         plan.composer,
         *_paces(campaign, remembered),
         _limits(campaign, remembered, limit, wait_seconds),

@@ -12,6 +12,14 @@ for its 354. After a refusal DATA waits for the reply to RCPT until the next acc
 servers count errors and hang up.
 
 What the server announced that it does not take is settled without a word of it being said.
+
+Replies have no address: a client pairs them with its commands by counting. So the reply to a dot
+that was said with commands behind it is held until the replies to those fit, too. If one is missing
+or too many, it may be another command's, and the message is in doubt, unless the reply is unlike
+those that this server gave to MAIL and RCPT; a refusal of an envelope does not count then either.
+What no client can tell: a server that loses one reply and makes up another; one that answers a dot,
+alone on its way, before it has decided; and one that closes right after a reply to MAIL that looks
+as if it were the lost one to the dot before it, where its replies to both are the same.
 """
 
 from collections import deque
@@ -63,6 +71,17 @@ class Announced:
         return f"{size} BODY=8BITMIME SMTPUTF8" if mail.needs_smtputf8 else size
 
 
+class Ending(Enum):
+    """How a session came to its end, which tells what to make of the replies before it."""
+
+    ORDERLY = auto()
+    """By QUIT, by a 421, or because nobody wanted to go on."""
+    CUT_OFF = auto()
+    """The connection ended without a word."""
+    ASTRAY = auto()
+    """Replies stayed away, were none, or did not fit the commands."""
+
+
 class _Step(Enum):
     """What a reply can answer."""
 
@@ -76,15 +95,19 @@ class _Step(Enum):
 
 
 class _Transaction:
-    """One mail object under way. `script` holds the commands that are not yet said."""
+    """One mail object under way. `script` holds the commands that are not yet said; `held` the
+    reply to its dot, while it is not certain that it is that.
+    """
 
-    __slots__ = ("mail", "phase", "refusal", "script")
+    __slots__ = ("held", "mail", "phase", "refusal", "replies", "script")
 
     def __init__(self, mail: MailObject) -> None:
         self.mail = mail
         self.phase = Phase.QUEUED
         self.script: deque[_Step] = deque()
         self.refusal: Outcome | None = None
+        self.held: Reply | None = None
+        self.replies: dict[Phase, Reply] = {}
 
 
 class _Write:
@@ -106,6 +129,10 @@ class Conversation:
 
     def __init__(self, announced: Announced) -> None:
         self.ended: str | None = None
+        self.broke_pipeline = False
+        """Whether it ended CUT_OFF or ASTRAY while commands said at once were being answered."""
+        self.joined = False
+        """Whether a dot and the commands behind it were answered as they should."""
         self._announced = announced
         self._window = 2 if announced.pipelining else 1
         self._reader = ReplyReader()
@@ -115,13 +142,17 @@ class Conversation:
         self._settled: list[tuple[MailObject, Outcome]] = []
         self._careful = False
         self._reset_first = False
+        self._in_pipeline = False
+        self._known: dict[Phase, Reply] = {}
+        """The last replies to MAIL, RCPT and the dot that certainly were that."""
 
     # -- what the session does with it ---------------------------------------------------------
 
     @property
     def room(self) -> int:
-        """How many mail objects may be offered now."""
-        return 0 if self.ended is not None else self._window - len(self._transactions)
+        """How many mail objects may be offered now. One whose dot was answered takes none."""
+        unanswered = sum(transaction.held is None for transaction in self._transactions)
+        return 0 if self.ended is not None else self._window - unanswered
 
     @property
     def idle(self) -> bool:
@@ -165,6 +196,7 @@ class Conversation:
             if step is _Step.DOT and transaction is not None:
                 transaction.phase = Phase.DOT
         self._asked.extend(write.asks)
+        self._in_pipeline |= len(self._asked) > 1
         self._go_on()
         return write.data
 
@@ -178,19 +210,20 @@ class Conversation:
                 if self.ended is not None:
                     return
         except MalformedReplyError as error:
-            self.end(str(error))
+            self.end(str(error), Ending.ASTRAY)
 
-    def end(self, cause: str) -> None:
+    def end(self, cause: str, ending: Ending = Ending.ORDERLY) -> None:
         """Nothing more will be heard: every mail object under way is settled by how far it came."""
         if self.ended is not None:
             return
         self.ended = cause
+        self.broke_pipeline = self._in_pipeline and ending is not Ending.ORDERLY
+        for transaction in self._transactions:
+            outcome = self._by_how_far(transaction, cause, ending)
+            self._settled.append((transaction.mail, outcome))
+        self._transactions.clear()
         self._outbox.clear()
         self._asked.clear()
-        while self._transactions:
-            transaction = self._transactions.popleft()
-            outcome = transaction.refusal or Outcome(transaction.phase, None, cause)
-            self._settled.append((transaction.mail, outcome))
 
     def take_settled(self) -> Iterator[tuple[MailObject, Outcome]]:
         """The mail objects settled since the last call, with their outcomes."""
@@ -215,8 +248,12 @@ class Conversation:
 
     def _may_follow(self, transaction: _Transaction) -> bool:
         """Whether all before it have said their dot, so that its own commands may be said."""
-        head = self._transactions[0]
-        return head is transaction or (head.phase is Phase.DOT and not self._careful)
+        for before in self._transactions:
+            if before is transaction:
+                return True
+            if before.phase is not Phase.DOT or self._careful:
+                return False
+        return True
 
     def _begin(self, transaction: _Transaction) -> None:
         if self._reset_first:
@@ -275,6 +312,7 @@ class Conversation:
         elif self._asked:
             step, transaction = self._asked.popleft()
             _ON_REPLY[step](self, transaction, reply)
+            self._in_pipeline &= bool(self._asked)
             self._go_on()
         else:
             self._unasked(reply)
@@ -291,7 +329,7 @@ class Conversation:
         transaction = self._in_content()
         if transaction is not None and reply.code >= 400:
             transaction.refusal = Outcome(Phase.CONTENT, reply)
-        self.end(f"the server spoke out of turn: {reply}")
+        self.end(f"the server spoke out of turn: {reply}", Ending.ASTRAY)
 
     def _in_content(self) -> _Transaction | None:
         head = self._transactions[0] if self._transactions else None
@@ -299,23 +337,28 @@ class Conversation:
 
     def _on_rset(self, transaction: _Transaction, reply: Reply) -> None:
         if not 200 <= reply.code < 300:
-            self.end(f"RSET was answered {reply}")
+            ending = Ending.ORDERLY if reply.code >= 400 else Ending.ASTRAY
+            self.end(f"RSET was answered {reply}", ending)
 
     def _on_envelope(self, transaction: _Transaction, reply: Reply) -> None:
         """The reply to MAIL or RCPT. The first refusal decides; those after it are its echo."""
         if reply.code >= 400:
             self._refused(transaction, reply)
         elif reply.code >= 300:
-            self.end(f"{transaction.phase.upper()} was answered {reply}")
+            self.end(f"{transaction.phase.upper()} was answered {reply}", Ending.ASTRAY)
         elif transaction.refusal is None:
+            transaction.replies[transaction.phase] = reply
             transaction.phase = Phase.RCPT if transaction.phase is Phase.MAIL else Phase.DATA
 
     def _on_data(self, transaction: _Transaction, reply: Reply) -> None:
+        if reply.code < 400 and reply.code != 354:
+            # This is no answer to DATA, and what went before it may have been none either.
+            transaction.phase, transaction.refusal = Phase.RCPT, None
+            self.end(f"DATA was answered {reply}", Ending.ASTRAY)
+            return
+        self._fits(transaction)
         if reply.code >= 400:
             self._refused(transaction, reply)
-        elif reply.code != 354:
-            transaction.phase = Phase.RCPT  # this is no answer to DATA, and about nobody
-            self.end(f"DATA was answered {reply}")
         elif transaction.refusal is None:
             self._say_content(transaction)
         else:
@@ -327,9 +370,13 @@ class Conversation:
             self._careful = False
         elif reply.code >= 400:
             self._careful = True
-        self._settle(transaction, Outcome(Phase.DOT, reply))
         if 300 <= reply.code < 400 or 500 <= reply.code <= 504:
-            self.end(f"the final dot was answered {reply}")
+            self._settle(transaction, Outcome(Phase.DOT, reply))
+            self.end(f"the final dot was answered {reply}", Ending.ASTRAY)
+        elif self._asked:
+            transaction.held = reply
+        else:
+            self._dot_answered(transaction, reply)
 
     def _on_lone_dot(self, transaction: _Transaction, reply: Reply) -> None:
         assert transaction.refusal is not None
@@ -337,6 +384,44 @@ class Conversation:
 
     def _on_quit(self, transaction: None, reply: Reply) -> None:
         self.end("QUIT")
+
+    def _dot_answered(self, transaction: _Transaction, reply: Reply) -> None:
+        self._known[Phase.DOT] = reply
+        self._settle(transaction, Outcome(Phase.DOT, reply))
+
+    def _fits(self, transaction: _Transaction) -> None:
+        """Each command up to this one's DATA was answered, and by a reply to that command."""
+        head = self._transactions[0]
+        if head.held is not None:
+            self.joined = True
+            self._dot_answered(head, head.held)
+        self._known |= transaction.replies
+
+    def _by_how_far(self, transaction: _Transaction, cause: str, ending: Ending) -> Outcome:
+        """The outcome of a mail object that was under way when the session ended."""
+        if (held := transaction.held) is not None:
+            if self._is_of_a_dot(held, ending):
+                return Outcome(Phase.DOT, held)
+            cause = f"{cause}; the {held.code} before it may have been meant for another message"
+            return Outcome(Phase.DOT, None, cause)
+        is_incomplete = any(
+            asker is transaction and step is not _Step.LONE_DOT for step, asker in self._asked
+        )
+        if transaction.refusal and (ending is Ending.ORDERLY or not is_incomplete):
+            return transaction.refusal
+        return Outcome(transaction.phase, None, cause)
+
+    def _is_of_a_dot(self, reply: Reply, ending: Ending) -> bool:
+        """Whether a held reply counts. Where replies went astray it must be like no other's; where
+        the connection just ended, it must not be like another's. Enhanced codes of X.1 are about
+        addresses (RFC 3463 3.2).
+        """
+        is_of_address = reply.enhanced.startswith("2.1.")
+        is_anothers = reply in (self._known.get(Phase.MAIL), self._known.get(Phase.RCPT))
+        if ending is Ending.ASTRAY:
+            return reply.code < 300 and not (is_of_address or is_anothers)
+        of_a_dot = self._known.get(Phase.DOT)
+        return reply == of_a_dot or not (is_of_address or (is_anothers and of_a_dot is not None))
 
     def _refused(self, transaction: _Transaction, reply: Reply) -> None:
         """Records the first refusal; settles once nothing more is asked for this mail object."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from bulkmail.model import MailObject, Outcome, Phase
-from bulkmail.smtp.conversation import Conversation
+from bulkmail.smtp.conversation import Conversation, Ending
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,17 +39,22 @@ class Timeouts:
 class Session(asyncio.Protocol):
     """Takes over a transport. One task submits; outcomes arrive by the callbacks it gave.
 
-    `window` mail objects may be under way at once. `ended` says why nothing more can be submitted.
+    `ended` says why nothing more can be submitted; `on_ended` is called once, when it ended.
     """
 
     def __init__(
-        self, transport: asyncio.Transport, conversation: Conversation, timeouts: Timeouts
+        self,
+        transport: asyncio.Transport,
+        conversation: Conversation,
+        timeouts: Timeouts,
+        on_ended: Callable[[], None] | None = None,
     ) -> None:
         self.submitted = 0
         self._transport = transport
         self._former = transport.get_protocol()
         self._conversation = conversation
         self._timeouts = timeouts
+        self._on_ended = on_ended
         self._callbacks: dict[int, Callable[[Outcome], None]] = {}
         self._writable = True
         self._changed = asyncio.Event()
@@ -94,9 +99,9 @@ class Session(asyncio.Protocol):
             except TimeoutError:
                 self.abort("no answer to QUIT")
 
-    def abort(self, cause: str) -> None:
+    def abort(self, cause: str, ending: Ending = Ending.ORDERLY) -> None:
         """Ends at once. What is under way is settled by how far it had come."""
-        self._conversation.end(cause)
+        self._conversation.end(cause, ending)
         self._advance()
 
     async def _until(self, condition: Callable[[], bool]) -> None:
@@ -122,6 +127,9 @@ class Session(asyncio.Protocol):
             self._transport.abort()
             if self._timer is not None:
                 self._timer.cancel()
+            on_ended, self._on_ended = self._on_ended, None
+            if on_ended is not None:
+                on_ended()
         elif (awaited := conversation.awaited) is not None and awaited[0] is not self._awaited:
             self._awaited, phase = awaited
             self._wait_at_most(self._timeouts.replies[phase])
@@ -144,7 +152,8 @@ class Session(asyncio.Protocol):
             self._timer = self._loop.call_at(self._deadline, self._look_at_deadline)
         else:
             _, phase = awaited
-            self.abort(f"no reply within {self._timeouts.replies[phase]:g} s ({phase.upper()})")
+            seconds = self._timeouts.replies[phase]
+            self.abort(f"no reply within {seconds:g} s ({phase.upper()})", Ending.ASTRAY)
 
     # -- asyncio.Protocol ------------------------------------------------------------------------
 
@@ -153,7 +162,7 @@ class Session(asyncio.Protocol):
         self._advance()
 
     def eof_received(self) -> None:
-        self.abort("the server closed the connection")
+        self.abort("the server closed the connection", Ending.CUT_OFF)
 
     def pause_writing(self) -> None:
         self._writable = False
@@ -163,5 +172,6 @@ class Session(asyncio.Protocol):
         self._advance()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self.abort(f"the connection was lost: {exc}" if exc else "the connection was lost")
+        cause = f"the connection was lost: {exc}" if exc else "the connection was lost"
+        self.abort(cause, Ending.CUT_OFF)
         self._former.connection_lost(exc)

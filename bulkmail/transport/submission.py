@@ -9,7 +9,7 @@ import asyncio
 import re
 import socket
 import ssl
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from ipaddress import ip_address
 
 import aiosmtplib
@@ -22,8 +22,9 @@ from bulkmail.errors import (
     ServerUnreachableError,
 )
 from bulkmail.model import Security, Submission
-from bulkmail.smtp.conversation import Announced, Conversation
+from bulkmail.smtp.conversation import Announced
 from bulkmail.smtp.reply import make_reply, printable
+from bulkmail.transport.pipelining import Pipelining
 from bulkmail.transport.session import Session, Timeouts
 
 LOGIN_METHODS = ("plain", "login", "cram-md5")
@@ -42,13 +43,24 @@ _LOGIN_HINTS = {
 
 
 class SubmissionServer:
-    """Opens sessions. One TLS context serves them all."""
+    """Opens sessions. One TLS context serves them all. `on_remark` is told a line for the user."""
 
-    def __init__(self, submission: Submission, timeouts: Timeouts | None = None) -> None:
+    def __init__(
+        self,
+        submission: Submission,
+        timeouts: Timeouts | None = None,
+        on_remark: Callable[[str], None] = lambda line: None,
+    ) -> None:
         self._submission = submission
         self._timeouts = timeouts or Timeouts()
         self._tls_context: ssl.SSLContext | None = None
         self.name = f"{submission.host}:{submission.port}"
+        self._pipelining = Pipelining(
+            lambda: on_remark(
+                f"{self.name} announces PIPELINING, but sessions break with it:"
+                " from now on it gets one command at a time, which is slower"
+            )
+        )
 
     async def connect(self) -> Session:
         """A session that is ready for mail."""
@@ -71,8 +83,8 @@ class SubmissionServer:
             raise
         transport = client.transport
         assert isinstance(transport, asyncio.Transport)
-        conversation = Conversation(announced(client.esmtp_extensions))
-        return Session(transport, conversation, self._timeouts)
+        conversation, ended = self._pipelining.conversation(announced(client.esmtp_extensions))
+        return Session(transport, conversation, self._timeouts, ended)
 
     async def _prepare(self, client: aiosmtplib.SMTP) -> None:
         await client.connect()
