@@ -24,6 +24,7 @@ from bulkmail.errors import (
 from bulkmail.model import Security, Submission
 from bulkmail.smtp.conversation import Announced
 from bulkmail.smtp.reply import make_reply, printable
+from bulkmail.transport.dialling import Dialler
 from bulkmail.transport.pipelining import Pipelining
 from bulkmail.transport.session import Session, Timeouts
 
@@ -55,6 +56,7 @@ class SubmissionServer:
         self._timeouts = timeouts or Timeouts()
         self._tls_context: ssl.SSLContext | None = None
         self.name = f"{submission.host}:{submission.port}"
+        self._dialler = Dialler(submission.host, submission.port)
         self._pipelining = Pipelining(
             lambda: on_remark(
                 f"{self.name} announces PIPELINING, but sessions break with it:"
@@ -66,7 +68,6 @@ class SubmissionServer:
         """A session that is ready for mail."""
         client = aiosmtplib.SMTP(
             hostname=self._submission.host,
-            port=self._submission.port,
             use_tls=self._submission.security is Security.TLS,
             start_tls=False,
             tls_context=self._tls(),
@@ -78,6 +79,7 @@ class SubmissionServer:
                 await self._prepare(client)
         except BaseException as error:
             _abandon(client)
+            self._dialler.came_to_nothing()
             if isinstance(error, Exception) and not isinstance(error, BulkmailError):
                 raise self._explained(error) from error
             raise
@@ -87,9 +89,9 @@ class SubmissionServer:
         return Session(transport, conversation, self._timeouts, ended)
 
     async def _prepare(self, client: aiosmtplib.SMTP) -> None:
-        await client.connect()
+        await client.connect(sock=await self._dialler.dial(self._timeouts.connect))
         helo = self._submission.helo or _address_literal(client)
-        await client.ehlo(hostname=helo)
+        await _introduce(client, helo)
         if self._submission.security is Security.STARTTLS:
             if not client.supports_extension("starttls"):
                 raise ServerError(
@@ -178,6 +180,16 @@ def announced(extensions: Mapping[str, str]) -> Announced:
         smtputf8="smtputf8" in extensions,
         eightbitmime="8bitmime" in extensions,
     )
+
+
+async def _introduce(client: aiosmtplib.SMTP, helo: str) -> None:
+    """RFC 5321 3.2: a server that does not know EHLO is told HELO, and has no extensions."""
+    try:
+        await client.ehlo(hostname=helo)
+    except aiosmtplib.SMTPHeloError as error:
+        if not 500 <= error.code <= 504:
+            raise
+        await client.helo(hostname=helo)
 
 
 def _address_literal(client: aiosmtplib.SMTP) -> str:
