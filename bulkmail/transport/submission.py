@@ -154,7 +154,11 @@ class SubmissionServer:
         if isinstance(error, aiosmtplib.SMTPResponseException) and 500 <= error.code < 600:
             said = f"{error.code} {_shown(error.message)}"
             return ServerError(f"{self.name} refuses this client: {said}")
-        what = "it did not answer in time" if isinstance(error, TimeoutError) else _shown(error)
+        # What aiosmtplib says of a connection names no port, since it was handed the socket.
+        cause = error.__cause__ if isinstance(error, aiosmtplib.SMTPConnectError) else None
+        what = _shown(cause or error) or "it closed the connection"
+        if isinstance(error, TimeoutError):
+            what = "it did not answer in time"
         return ServerUnreachableError(f"{self.name} cannot be reached: {what}")
 
     def _tls(self) -> ssl.SSLContext:

@@ -1,0 +1,244 @@
+"""The hostile server: the sandbox's strict receiver behind streams, and scripts that spoil it.
+
+`answer(ask)` may replace any reply, as that of `Behaviour` does; `takes_over(connection)` may do
+all by itself, and return whether it did. What the server is responsible for is in `taken`, what was
+said to it in `asked`, and what no client may do in `violations`.
+"""
+
+import asyncio
+import re
+import socket
+import ssl
+import struct
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from bulkmail.model import Security, Submission
+from bulkmail.sandbox.receiving import Behaviour, Hangup, Received, Receiver
+from bulkmail.sandbox.server import HOST
+
+PLAIN = ("SIZE 26214400", "8BITMIME", "ENHANCEDSTATUSCODES")
+PIPELINING = ("PIPELINING", *PLAIN)
+_PERSON = re.compile(r"p(\d+)@")
+
+
+@dataclass(frozen=True)
+class Ask:
+    """A command, or `CONNECT`, or the dot. `person` is whose message it belongs to, or None."""
+
+    connection: "Connection"
+    verb: str
+    argument: str
+    person: int | None
+    at: float
+
+
+Answer = Callable[[Ask], bytes | None]
+
+
+def honest(ask: Ask) -> None:
+    """Answers nothing by itself."""
+
+
+class ResetConnection(Exception):
+    """Raised by a script: the connection is reset."""
+
+
+class Connection:
+    """One client."""
+
+    def __init__(
+        self,
+        peer: "Peer",
+        number: int,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+    ) -> None:
+        self.number = number
+        self.peer = peer
+        self.reader = reader
+        self.writer = writer
+        self.behaviour = Behaviour(
+            extensions=peer.extensions(number),
+            login=("sender", "secret"),
+            login_required=peer.login_required,
+            starttls=peer.starttls,
+            answer=self._answer,
+        )
+        self.receiver = Receiver(self.behaviour, self._keep)
+        self.person: int | None = None
+        self._socket: socket.socket = writer.get_extra_info("socket")
+
+    async def serve(self) -> None:
+        """Until one side has enough."""
+        try:
+            if not await self.peer.takes_over(self):
+                await self.greet()
+                await self.go_on()
+        except Hangup as hangup:
+            self.writer.write(hangup.last_words)
+        except ResetConnection:
+            self.reset()
+        except (OSError, asyncio.IncompleteReadError):
+            pass
+        finally:
+            self.writer.close()
+            with suppress(OSError, ssl.SSLError):
+                await self.writer.wait_closed()
+
+    async def greet(self) -> None:
+        await self.say(self.receiver.greet())
+
+    async def go_on(self) -> None:
+        """Honestly, but for what the script spoils."""
+        while not self.receiver.closed and (data := await self.reader.read(65536)):
+            await self.take(data)
+
+    async def take(self, data: bytes) -> None:
+        await self.say(self.receiver.receive(data))
+        if self.receiver.wants_tls:
+            self.receiver.secured()
+            await self.writer.start_tls(self.peer.tls)
+
+    async def until(self, verb: str) -> None:
+        """Goes on honestly until `verb` was answered."""
+        while self.peer.asked[-1].verb != verb or self.peer.asked[-1].connection is not self:
+            if not (data := await self.reader.read(65536)):
+                raise ConnectionAbortedError
+            await self.take(data)
+
+    async def say(self, data: bytes) -> None:
+        if data:
+            self.writer.write(data)
+            await self.writer.drain()
+
+    def reset(self) -> None:
+        """RST, whatever is under way."""
+        with suppress(OSError):
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.writer.transport.abort()
+
+    def _answer(self, verb: str, argument: str) -> bytes | None:
+        if verb in ("MAIL", "RCPT") and (found := _PERSON.search(argument)):
+            self.person = int(found[1])
+        if self.receiver._unread and verb in ("MAIL", "RCPT", "DATA"):
+            self._said_at_once(verb)
+        ask = Ask(self, verb, argument, self.person, asyncio.get_running_loop().time())
+        self.peer.asked.append(ask)
+        return self.peer.answer(ask)
+
+    def _said_at_once(self, verb: str) -> None:
+        if verb == "DATA" or not self.behaviour.announces("PIPELINING"):
+            self.peer.violations.append(f"said something behind {verb} before its reply")
+        else:
+            self.peer.pipelined.add(self.number)
+
+    def _keep(self, received: Received) -> None:
+        self.peer.taken.extend(received.forward_paths)
+        self.peer.contents.append(received)
+
+
+async def _takes_nothing_over(connection: Connection) -> bool:
+    return False
+
+
+@dataclass
+class Peer:
+    """Listens on a port of loopback. `extensions` are those of the connection with that number."""
+
+    tls: ssl.SSLContext
+    ca_file: str | None
+    extensions: Callable[[int], tuple[str, ...]] = lambda number: PIPELINING
+    answer: Answer = honest
+    takes_over: Callable[[Connection], Awaitable[bool]] = _takes_nothing_over
+    starttls: bool = False
+    login_required: bool = True
+    speaks_tls: bool = True
+    taken: list[str] = field(default_factory=list)
+    contents: list[Received] = field(default_factory=list)
+    asked: list[Ask] = field(default_factory=list)
+    violations: list[str] = field(default_factory=list)
+    pipelined: set[int] = field(default_factory=set)
+    """The numbers of the connections in which commands were said at once."""
+    accepted: int = 0
+    most_open: int = 0
+    port: int = 0
+    open_now: set[Connection] = field(default_factory=set)
+    used: Counter[object] = field(default_factory=Counter)
+    """How often scripts answered that do so a number of times."""
+    _listening: asyncio.Server | None = None
+    _tasks: set[asyncio.Task[None]] = field(default_factory=set)
+
+    async def start(self) -> None:
+        """Listens, on the port that it had if it had one."""
+        tls = self.tls if self.speaks_tls and not self.starttls else None
+        self._listening = await asyncio.start_server(
+            self._connected, HOST, self.port, ssl=tls, limit=2**20
+        )
+        self.port = self._listening.sockets[0].getsockname()[1]
+
+    async def stop(self) -> None:
+        """Listens no longer, and breaks off what is open."""
+        if self._listening is None:
+            return
+        self._listening.close()
+        self._listening = None
+        for connection in tuple(self.open_now):
+            connection.reset()
+        for task in tuple(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    @property
+    def submission(self) -> Submission:
+        security = Security.STARTTLS if self.starttls else Security.TLS
+        return Submission(HOST, self.port, security, "sender", "secret", self.ca_file)
+
+    @property
+    def logins(self) -> int:
+        return self.count("AUTH")
+
+    def count(self, verb: str) -> int:
+        return sum(ask.verb == verb for ask in self.asked)
+
+    async def _connected(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        self.accepted += 1
+        connection = Connection(self, self.accepted, reader, writer)
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
+        self.open_now.add(connection)
+        self.most_open = max(self.most_open, len(self.open_now))
+        try:
+            await connection.serve()
+        finally:
+            self.open_now.discard(connection)
+            self._tasks.discard(task)
+
+
+def at(verb: str, reply: bytes | Exception | None, person: int | None = 2, times: int = 10**9) -> Answer:
+    """A server that answers `verb` so, for this person or, if None, for all; so many times."""
+
+    def answer(ask: Ask) -> bytes | None:
+        used = ask.connection.peer.used
+        if ask.verb != verb or person not in (None, ask.person) or used[answer] >= times:
+            return None
+        used[answer] += 1
+        if isinstance(reply, Exception):
+            raise reply
+        return reply
+
+    return answer
+
+
+def each(*answers: Answer) -> Answer:
+    """The first of these that answers by itself."""
+
+    def answer(ask: Ask) -> bytes | None:
+        return next((said for one in answers if (said := one(ask)) is not None), None)
+
+    return answer
