@@ -4,12 +4,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help demo test lint crash clean
+.PHONY: help demo test lint faults crash clean
 
 help:
 	@echo "make demo   run the example newsletter against the built-in sandbox"
 	@echo "make test   run the tests"
 	@echo "make lint   ruff and mypy"
+	@echo "make faults what servers and networks do, and what comes of it, in a table (half a minute)"
 	@echo "make crash  kill runs hundreds of times (some minutes); SEEDS=7 or SEEDS=1-40"
 	@echo "make clean  remove the environment and what the demo made"
 
@@ -31,6 +32,9 @@ lint: $(READY)
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
+
+faults: $(READY)
+	@$(BIN)/python -m tests.faults $(ROWS)
 
 crash: $(READY)
 	@$(BIN)/python -m tests.crash $(SEEDS)

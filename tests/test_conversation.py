@@ -236,6 +236,18 @@ def test_421_is_about_the_first_unanswered_and_the_rest_was_not_executed() -> No
     assert session.conversation.room == 0
 
 
+@pytest.mark.parametrize("start", [plain, pipelining])
+def test_a_421_right_behind_a_reply_is_about_the_command_that_was_not_said_yet(
+    start: Callable[[], Session],
+) -> None:
+    session = start()
+    session.offer(1)
+    session.answer(*([OK] if start is plain else []))
+    session.conversation.receive(OK + (b"" if start is plain else OK) + b"421 4.4.2 idle\r\n")
+    session.written()
+    assert session.phases() == {1: "data 421"}
+
+
 def test_421_while_idle_blames_nobody() -> None:
     session = pipelining()
     session.answer(b"421 4.4.2 idle\r\n")

@@ -319,7 +319,10 @@ class Conversation:
 
     def _closed_by(self, reply: Reply) -> None:
         """RFC 5321 3.8: the server gives up the session. What it had not answered it did not do."""
-        transaction = self._asked[0][1] if self._asked else self._in_content()
+        if self._asked:
+            transaction = self._asked[0][1]
+        else:  # it is about the next command, which was not said yet, or about the content
+            transaction = self._transactions[0] if self._transactions else None
         if transaction is not None and transaction.refusal is None:
             transaction.refusal = Outcome(transaction.phase, reply)
         self.end(f"the server closed the session: {reply}")

@@ -2,7 +2,7 @@
 
 People are numbered from 0, and what became of them is told by a letter each, in their order:
 A accepted, P pending, D deferred, F failed, X in doubt, E expired; `AAFAA` is person 2 refused.
-`A*60` is sixty of them.
+`A*60` is sixty of them. `AAP[AP]P`: person 3's message was on its way already, or was not.
 """
 
 import re
@@ -77,9 +77,11 @@ class Seen:
         """What differs."""
         differing = [
             f"{name} {getattr(self, name)!r}"
-            for name in ("people", "end", "logins", "connections", "taken")
+            for name in ("end", "logins", "connections", "taken")
             if getattr(expected, name) not in (None, getattr(self, name))
         ]
+        if not re.fullmatch(expected.people, self.people):
+            differing.append(f"people {self.people!r}")
         if expected.says is not None and not re.search(expected.says, self.reason):
             differing.append(f"reason {self.reason!r}")
         if expected.taken is None and not _is_fair(self.people, self.taken):
@@ -88,7 +90,8 @@ class Seen:
 
     def __str__(self) -> str:
         counts = f"{self.logins} logins, {self.connections} connections"
-        return f"{shortened(self.people)}, end {self.end}, {counts}"
+        taken = [f"taken {shortened(self.taken)}"] if "X" in self.people else []
+        return ", ".join([shortened(self.people), f"end {self.end}", counts, *taken])
 
 
 def _is_fair(people: str, taken: str) -> bool:
@@ -100,8 +103,8 @@ def _is_fair(people: str, taken: str) -> bool:
 
 
 def shortened(people: str) -> str:
-    """`AAAAAAAAAAAA` as `A*12`; short ones as they are."""
-    if len(people) <= 8:
+    """`AAAAAAAAAAAAAAA` as `A*15`; short ones as they are."""
+    if len(people) <= 12:
         return people
     runs = re.findall(r"((.)\2*)", people)
     return " ".join(f"{letter}*{len(run)}" if len(run) > 1 else letter for run, letter in runs)

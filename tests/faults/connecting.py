@@ -123,7 +123,14 @@ case(1, "first of two addresses refuses", other_address(lambda port: []), "AAAAA
 case(1, "first of two addresses is a black hole", other_address(full), "AAAAA", wires=ANY)
 case(1, "first of two addresses takes the connection and says nothing",
      other_address(lambda port: [socket.create_server(("127.0.0.2", port))]), "AAAAA", wires=ANY)  # fmt: skip
-case(1, "the address after one without a route", resolved("fe80::1", HOST), "AAAAA", wires=ANY, twin=True)
+case(
+    1,
+    "the address after one without a route",
+    resolved("fe80::1", HOST),
+    "AAAAA",
+    wires=ANY,
+    twin=True,
+)
 
 case(2, "the name does not exist", resolved(socket.gaierror(socket.EAI_NONAME, "no such name")),
      "PPPPP", 69, wires=ANY, connections=1, says="the name localhost is not known")  # fmt: skip
@@ -216,7 +223,16 @@ async def _honestly(connection: Connection) -> bool:
     return False
 
 
-case(5, "the handshake hangs", in_the_clear("hangs"), "PPPPP", 69, wires=ANY, connections=TRIES, logins=0)
+case(
+    5,
+    "the handshake hangs",
+    in_the_clear("hangs"),
+    "PPPPP",
+    69,
+    wires=ANY,
+    connections=TRIES,
+    logins=0,
+)
 case(5, "the handshake is reset", in_the_clear("resets"), "PPPPP", 69, wires=ANY, connections=TRIES,
      logins=0)  # fmt: skip
 case(5, "the handshake is reset once", in_the_clear("resets", 1), "AAAAA", wires=ANY, twin=True)
@@ -245,7 +261,7 @@ def shows(make: Callable[[trustme.CA], trustme.LeafCert | None], trusted: bool =
 
 
 def issued(name: str = HOST, days: int = 9) -> Callable[[trustme.CA], trustme.LeafCert]:
-    now = datetime.datetime.now(datetime.timezone.utc)
+    now = datetime.datetime.now(datetime.UTC)
     return lambda ca: ca.issue_cert(
         name,
         not_before=now - datetime.timedelta(20),
@@ -295,7 +311,9 @@ case(7, "STARTTLS is not offered", of(at("EHLO", STRIPPED, None), TLS_LATER), "P
 case(7, "STARTTLS is refused", of(at("STARTTLS", b"454 4.7.0 not now\r\n", None), TLS_LATER), "PPPPP", 69,
      wires=ANY, connections=TRIES, logins=0, says="454")  # fmt: skip
 case(7, "STARTTLS is offered", of(None, TLS_LATER), "AAAAA", twin=True, logins=1)
-case(7, "text injected before TLS", of(at("STARTTLS", INJECTED, None), TLS_LATER), "AAAAA", logins=1)
+case(
+    7, "text injected before TLS", of(at("STARTTLS", INJECTED, None), TLS_LATER), "AAAAA", logins=1
+)
 
 
 # -- 8: EHLO --------------------------------------------------------------------------------------
@@ -352,7 +370,16 @@ case(9, "AUTH 535 of Microsoft", of(at("AUTH", b"535 5.7.139 SmtpClientAuthentic
      "PPPPP", 77, **ONCE, says="SMTP AUTH disabled")  # fmt: skip
 case(9, "AUTH 534 of Gmail", of(at("AUTH", b"534 5.7.9 Application-specific password required\r\n", None)),
      "PPPPP", 77, **ONCE, says="make an app password")  # fmt: skip
-case(9, "AUTH 538", of(at("AUTH", b"538 5.7.11 encryption required\r\n", None)), "PPPPP", 77, **ONCE)
+case(
+    9, "AUTH 538", of(at("AUTH", b"538 5.7.11 encryption required\r\n", None)), "PPPPP", 77, **ONCE
+)
 case(9, "MAIL 530 after the login", of(at("MAIL", b"530 5.7.0 authentication required\r\n", None)), "PPPPP", 69,
      logins=1, connections=1, says="530")  # fmt: skip
-case(9, "the login is taken, twenty connections", twenty(lambda ask: None), "A" * 60, wires=ANY, twin=True)
+case(
+    9,
+    "the login is taken, twenty connections",
+    twenty(lambda ask: None),
+    "A" * 60,
+    wires=ANY,
+    twin=True,
+)

@@ -11,7 +11,7 @@ import socket
 import ssl
 import struct
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -21,6 +21,7 @@ from bulkmail.sandbox.server import HOST
 
 PLAIN = ("SIZE 26214400", "8BITMIME", "ENHANCEDSTATUSCODES")
 PIPELINING = ("PIPELINING", *PLAIN)
+_END = b"\r\n.\r\n"
 _PERSON = re.compile(r"p(\d+)@")
 
 
@@ -69,7 +70,12 @@ class Connection:
         )
         self.receiver = Receiver(self.behaviour, self._keep)
         self.person: int | None = None
+        self.then: Callable[[Connection], Awaitable[None]] | None = None
+        """Set by a script: what is done next, before anything else is read."""
+        self._more = False
+        """Whether something came behind the command that is being answered."""
         self._socket: socket.socket = writer.get_extra_info("socket")
+        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     async def serve(self) -> None:
         """Until one side has enough."""
@@ -85,8 +91,6 @@ class Connection:
             pass
         finally:
             self.writer.close()
-            with suppress(OSError, ssl.SSLError):
-                await self.writer.wait_closed()
 
     async def greet(self) -> None:
         await self.say(self.receiver.greet())
@@ -97,22 +101,43 @@ class Connection:
             await self.take(data)
 
     async def take(self, data: bytes) -> None:
-        await self.say(self.receiver.receive(data))
+        """Answers what is complete. Replies from before a script interrupts are still said."""
+        replies = b""
+        try:
+            for piece in self._pieces(data):
+                replies += self.receiver.receive(piece)
+                if self.then is not None:
+                    await self.say(replies)
+                    replies, then, self.then = b"", self.then, None
+                    await then(self)
+        finally:
+            if b"354 " in replies:
+                await self.peer.before_354(self, replies)
+            await self.say(self.peer.says(self, replies))
         if self.receiver.wants_tls:
             self.receiver.secured()
             await self.writer.start_tls(self.peer.tls)
 
-    async def until(self, verb: str) -> None:
-        """Goes on honestly until `verb` was answered."""
-        while self.peer.asked[-1].verb != verb or self.peer.asked[-1].connection is not self:
-            if not (data := await self.reader.read(65536)):
-                raise ConnectionAbortedError
-            await self.take(data)
+    def _pieces(self, data: bytes) -> Iterator[bytes]:
+        """Commands and contents, each alone."""
+        data = self.peer.hears(self, data)
+        while data:
+            end = _END if self.receiver._in_data else b"\r\n"
+            found = 0 if data.startswith(b".\r\n") else data.find(end)
+            length = found + len(end) if found > 0 else 3 if found == 0 else len(data)
+            piece, data = data[:length], data[length:]
+            self._more = bool(data)
+            yield piece
 
     async def say(self, data: bytes) -> None:
-        if data:
-            self.writer.write(data)
-            await self.writer.drain()
+        if not data:
+            return
+        if self.peer.byte_by_byte:
+            for byte in data:
+                self.writer.write(bytes([byte]))
+                await asyncio.sleep(0)
+        self.writer.write(b"" if self.peer.byte_by_byte else data)
+        await self.writer.drain()
 
     def reset(self) -> None:
         """RST, whatever is under way."""
@@ -123,7 +148,7 @@ class Connection:
     def _answer(self, verb: str, argument: str) -> bytes | None:
         if verb in ("MAIL", "RCPT") and (found := _PERSON.search(argument)):
             self.person = int(found[1])
-        if self.receiver._unread and verb in ("MAIL", "RCPT", "DATA"):
+        if self._more and verb in ("MAIL", "RCPT", "DATA"):
             self._said_at_once(verb)
         ask = Ask(self, verb, argument, self.person, asyncio.get_running_loop().time())
         self.peer.asked.append(ask)
@@ -144,6 +169,10 @@ async def _takes_nothing_over(connection: Connection) -> bool:
     return False
 
 
+async def _at_once(connection: Connection, replies: bytes) -> None:
+    return None
+
+
 @dataclass
 class Peer:
     """Listens on a port of loopback. `extensions` are those of the connection with that number."""
@@ -153,6 +182,14 @@ class Peer:
     extensions: Callable[[int], tuple[str, ...]] = lambda number: PIPELINING
     answer: Answer = honest
     takes_over: Callable[[Connection], Awaitable[bool]] = _takes_nothing_over
+    hears: Callable[[Connection, bytes], bytes] = lambda connection, data: data
+    """What it hears of what came in one piece."""
+    says: Callable[[Connection, bytes], bytes] = lambda connection, replies: replies
+    """What it says of the replies to that."""
+    before_354: Callable[[Connection, bytes], Awaitable[None]] = _at_once
+    byte_by_byte: bool = False
+    receive_buffer: int = 0
+    """In bytes; 0: as the system has it."""
     starttls: bool = False
     login_required: bool = True
     speaks_tls: bool = True
@@ -163,7 +200,6 @@ class Peer:
     pipelined: set[int] = field(default_factory=set)
     """The numbers of the connections in which commands were said at once."""
     accepted: int = 0
-    most_open: int = 0
     port: int = 0
     open_now: set[Connection] = field(default_factory=set)
     used: Counter[object] = field(default_factory=Counter)
@@ -174,8 +210,11 @@ class Peer:
     async def start(self) -> None:
         """Listens, on the port that it had if it had one."""
         tls = self.tls if self.speaks_tls and not self.starttls else None
+        listening = socket.create_server((HOST, self.port))
+        if self.receive_buffer:
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self.receive_buffer)
         self._listening = await asyncio.start_server(
-            self._connected, HOST, self.port, ssl=tls, limit=2**20
+            self._connected, sock=listening, ssl=tls, limit=65536
         )
         self.port = self._listening.sockets[0].getsockname()[1]
 
@@ -203,24 +242,23 @@ class Peer:
     def count(self, verb: str) -> int:
         return sum(ask.verb == verb for ask in self.asked)
 
-    async def _connected(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
-    ) -> None:
+    def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.accepted += 1
-        connection = Connection(self, self.accepted, reader, writer)
-        task = asyncio.current_task()
-        assert task is not None
+        task = asyncio.ensure_future(self._serve(Connection(self, self.accepted, reader, writer)))
         self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _serve(self, connection: Connection) -> None:
         self.open_now.add(connection)
-        self.most_open = max(self.most_open, len(self.open_now))
         try:
             await connection.serve()
         finally:
             self.open_now.discard(connection)
-            self._tasks.discard(task)
 
 
-def at(verb: str, reply: bytes | Exception | None, person: int | None = 2, times: int = 10**9) -> Answer:
+def at(
+    verb: str, reply: bytes | Exception | None, person: int | None = 2, times: int = 10**9
+) -> Answer:
     """A server that answers `verb` so, for this person or, if None, for all; so many times."""
 
     def answer(ask: Ask) -> bytes | None:

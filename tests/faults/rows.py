@@ -1,9 +1,9 @@
 """All cases, by row."""
 
-from . import connecting, judging
+from . import breaking, connecting, judging, surviving
 from .case import CASES
 
 __all__ = ["CASES"]
 
-_MODULES = (connecting, judging)
+_MODULES = (connecting, judging, breaking, surviving)
 CASES.sort(key=lambda case: case.row)

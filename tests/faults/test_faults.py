@@ -1,12 +1,10 @@
 """Each case comes to what is expected of it, and no row is without one."""
 
-from pathlib import Path
-
 import pytest
 
 from .case import LAST_ROW, Case
 from .rows import CASES
-from .world import Certificate, certificate_for, world
+from .world import Certificate, certificate_for, folder, world
 
 
 @pytest.fixture(scope="session")
@@ -19,17 +17,20 @@ def parameters() -> list[object]:
         pytest.param(
             one,
             id=one.name,
-            marks=[pytest.mark.xfail(strict=True, reason=one.wrong_today)] if one.wrong_today else [],
+            marks=[pytest.mark.xfail(strict=True, reason=one.wrong_today)]
+            if one.wrong_today
+            else [],
         )
         for one in CASES
     ]
 
 
 @pytest.mark.parametrize("case", parameters())
-async def test_case(case: Case, tmp_path: Path, shown: Certificate) -> None:
+async def test_case(case: Case, shown: Certificate) -> None:
     """`case` has the words."""
-    async with world(tmp_path, shown, case.wire) as this:
-        seen = await case.act(this)
+    with folder() as place:
+        async with world(place, shown, case.wire) as this:
+            seen = await case.act(this)
     assert seen.against(case.expected) == [], f"expected {case.expected}; seen {seen}"
 
 

@@ -1,19 +1,22 @@
 """A run against a peer: a real ledger, real sockets, and a clock that can be put forward."""
 
 import asyncio
+import os
 import re
 import ssl
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import MappingProxyType
 from typing import Any, NamedTuple
 from unittest import mock
 
 from bulkmail import pace
 from bulkmail.delivery import Delivery, Limits, Stop
+from bulkmail.errors import ExitStatus
 from bulkmail.ledger import CampaignLedger, CampaignRecord, LedgerView, SqliteLedger
 from bulkmail.model import Envelope, MailObject, Outcome, Phase, Rate, Recipient, Row, State
 from bulkmail.pace import DomainPaces, Pace
@@ -105,7 +108,7 @@ class Dialled:
 
 @dataclass
 class World:
-    """One case's. `peers` and the ledger end with it."""
+    """One case's. Peers, processes and the ledger end with it."""
 
     folder: Path
     certificate: Certificate
@@ -115,6 +118,7 @@ class World:
     number: int = 5
     domain: Callable[[int], str] = lambda n: "example.com"
     peers: list[Peer] = field(default_factory=list)
+    processes: list[asyncio.subprocess.Process] = field(default_factory=list)
     stop: Stop | None = None
     attempts: int = 0
     delivery: Delivery | None = None
@@ -163,6 +167,7 @@ class World:
         server = replace(peer.submission, **submission)
         changes = CampaignLedger(ledger, record, server.account, ledger.content_id(record, "c"))
         dialled = Dialled(SubmissionServer(server, timeouts, self.remarks.append), before)
+        changes.on_failure = lambda: self._ledger_failed(changes)
         with mock.patch.object(pace, "FIRST_HOLD", hold):
             self.delivery = Delivery(
                 changes,
@@ -180,6 +185,12 @@ class World:
                 await changes.close()
         self.attempts += dialled.attempts
         return self.seen()
+
+    def _ledger_failed(self, changes: CampaignLedger) -> None:
+        """As the command does it."""
+        assert self.delivery is not None
+        self.delivery.stop(Stop(ExitStatus.LEDGER, str(changes.failure)))
+        self.delivery.abort("the ledger cannot be written")
 
     def rows(self) -> dict[int, dict[str, Any]]:
         """What the ledger has of everyone, by number."""
@@ -216,6 +227,10 @@ class World:
         return notes
 
     async def close(self) -> None:
+        for process in self.processes:
+            if process.returncode is None:
+                process.kill()
+                await process.communicate()
         for peer in self.peers:
             await peer.stop()
         if self._ledger is not None:
@@ -226,6 +241,16 @@ def _number(address: object) -> str:
     found = re.match(r"p(\d+)@", str(address))
     assert found is not None
     return found[1]
+
+
+@contextmanager
+def folder() -> Iterator[Path]:
+    """A folder for one case; in memory where there is such a place, since some 400 ledgers that are
+    synced to a disk take their time.
+    """
+    memory = Path("/dev/shm")
+    with TemporaryDirectory(dir=memory if os.access(memory, os.W_OK) else None) as name:
+        yield Path(name)
 
 
 def certificate_for(folder: Path) -> Certificate:
