@@ -1,0 +1,83 @@
+"""Whether a server that announces PIPELINING is believed again, session by session."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import pytest
+
+from bulkmail.smtp.conversation import Announced, Conversation
+from bulkmail.transport.pipelining import Pipelining
+
+
+@dataclass
+class Run:
+    """Sessions of a run, one after another or at once."""
+
+    announced: Announced = field(default_factory=lambda: Announced(pipelining=True))
+    given_up: int = 0
+
+    def __post_init__(self) -> None:
+        self.pipelining = Pipelining(self._give_up)
+
+    def _give_up(self) -> None:
+        self.given_up += 1
+
+    def begin(self) -> tuple[Conversation, Callable[[], None]]:
+        return self.pipelining.conversation(self.announced)
+
+    def session(self, how: str) -> str:
+        """One that ends so; its wire mode."""
+        return self.end(self.begin(), how)
+
+    def end(self, begun: tuple[Conversation, Callable[[], None]], how: str) -> str:
+        conversation, ended = begun
+        pipelined = conversation._window > 1
+        conversation.broke_pipeline = pipelined and how == "breaks"
+        conversation.joined = pipelined and how == "joins"
+        ended()
+        return "pipelined" if pipelined else "plain"
+
+
+@pytest.mark.parametrize(
+    ("ends", "wires", "given_up"),
+    [
+        (["joins", "joins"], ["pipelined"] * 2, 0),
+        (["breaks", "ends", "ends"], ["pipelined", "plain", "pipelined"], 0),
+        (["breaks", "breaks", "breaks", "ends"], ["pipelined", "plain", "pipelined", "plain"], 1),
+        (["breaks", "ends", "breaks", "ends", "ends"], ["pipelined", "plain", "pipelined", "plain", "plain"], 1),
+        (["breaks", "ends", "ends", "breaks", "ends"], ["pipelined", "plain", "pipelined", "pipelined", "plain"], 1),
+        (["breaks", "ends", "joins", "breaks", "ends", "ends"], ["pipelined", "plain", "pipelined", "pipelined", "plain", "pipelined"], 0),
+    ],
+)  # fmt: skip
+def test_one_broken_pipeline_costs_a_plain_session_and_two_the_run(
+    ends: list[str], wires: list[str], given_up: int
+) -> None:
+    """A session that joins messages and ends well takes the suspicion back; a short one does not."""
+    run = Run()
+    assert [run.session(how) for how in ends] == wires
+    assert run.given_up == given_up
+
+
+def test_a_network_that_fails_all_at_once_is_one_failure() -> None:
+    run = Run()
+    begun = [run.begin() for _ in range(4)]
+    assert [run.end(one, "breaks") for one in begun] == ["pipelined"] * 4
+    assert [run.session("ends") for _ in range(5)] == ["plain"] * 4 + ["pipelined"]
+    assert run.given_up == 0
+
+
+def test_it_is_told_once() -> None:
+    run = Run()
+    run.session("breaks")
+    run.session("ends")
+    begun = [run.begin() for _ in range(4)]
+    for one in begun:
+        run.end(one, "breaks")
+    assert run.given_up == 1
+    assert [run.session("ends") for _ in range(8)] == ["plain"] * 8
+
+
+def test_a_server_that_announces_nothing_is_never_suspected() -> None:
+    run = Run(Announced())
+    assert [run.session("breaks") for _ in range(3)] == ["plain"] * 3
+    assert run.given_up == 0
