@@ -150,9 +150,9 @@ class Conversation:
 
     @property
     def room(self) -> int:
-        """How many mail objects may be offered now. One whose dot was answered takes none."""
-        unanswered = sum(transaction.held is None for transaction in self._transactions)
-        return 0 if self.ended is not None else self._window - unanswered
+        """How many mail objects may be offered now. One that seems to be accepted takes none."""
+        under_way = sum(t.held is None or t.held.code >= 300 for t in self._transactions)
+        return 0 if self.ended is not None else self._window - under_way
 
     @property
     def idle(self) -> bool:

@@ -7,6 +7,7 @@ import ssl
 import warnings
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import trustme
@@ -17,7 +18,7 @@ from bulkmail.sandbox.server import HOST
 
 from .case import Seen, Wire, case
 from .peer import PIPELINING, PLAIN, Answer, Connection, ResetConnection, at
-from .world import HASTY, ONE, Certificate, World
+from .world import HASTY, ONE, Certificate, World, until_the_next_is_there
 
 ANY = (Wire.NONE,)
 Act = Callable[[World], Awaitable[Seen]]
@@ -25,11 +26,21 @@ UNREACHABLE = "127.0.0.1:[0-9]+ cannot be reached"
 TRIES = ONE.attempts_before_first
 
 
-def of(answer: Answer | None = None, peer: dict[str, Any] | None = None, **run: Any) -> Act:
-    """A run of five people against a peer that answers so."""
+def of(
+    answer: Answer | None = None,
+    told: dict[str, Any] | None = None,
+    joined: bool = False,
+    **run: Any,
+) -> Act:
+    """A run of five people against a peer that answers so. `joined`: it takes its time before a
+    354, so that with PIPELINING the next message's commands are behind each dot.
+    """
 
     async def act(world: World) -> Seen:
-        return await world.run(await world.peer(answer, **(peer or {})), **run)
+        peer = await world.peer(answer, **(told or {}))
+        if joined:
+            peer.before_354 = partial(until_the_next_is_there, world)
+        return await world.run(peer, **run)
 
     return act
 

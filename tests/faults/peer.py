@@ -230,6 +230,11 @@ class Peer:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
+    async def at_rest(self) -> None:
+        """Waits until no connection is open."""
+        while self._tasks:
+            await asyncio.wait(self._tasks)
+
     @property
     def submission(self) -> Submission:
         security = Security.STARTTLS if self.starttls else Security.TLS

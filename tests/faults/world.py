@@ -25,7 +25,7 @@ from bulkmail.transport import SubmissionServer, Timeouts
 from bulkmail.transport.session import Session
 
 from .case import LETTERS, Seen, Wire
-from .peer import PIPELINING, PLAIN, Answer, Peer
+from .peer import PIPELINING, PLAIN, Answer, Connection, Peer
 
 ONE = Limits(
     connections=1,
@@ -241,6 +241,22 @@ def _number(address: object) -> str:
     found = re.match(r"p(\d+)@", str(address))
     assert found is not None
     return found[1]
+
+
+async def until_the_next_is_there(world: World, connection: Connection, replies: bytes) -> None:
+    """So that the next message joins the write of the content. The run's first goes alone, and so
+    does one whose predecessor's reply is said only now.
+    """
+    peer, delivery = connection.peer, world.delivery
+    if not peer.taken or connection.number not in peer.pipelined or delivery is None:
+        return
+    if len(replies.splitlines()) > 3:
+        return
+    begun = sum(ask.verb == "DATA" and ask.connection is connection for ask in peer.asked)
+    for _ in range(100):
+        if any(session.submitted > begun for session in delivery._shared.sessions):
+            break
+        await asyncio.sleep(0.002)
 
 
 @contextmanager
