@@ -56,7 +56,7 @@ class Expected:
             for number, name in ((self.logins, "logins"), (self.connections, "connections"))
             if number is not None
         ]
-        says = [f"says {self.says}"] if self.says else []
+        says = [f"says {self.says!r}"] if self.says else []
         taken = [f"taken {self.taken}"] if self.taken else []
         return ", ".join([shortened(self.people), f"end {self.end}", *counts, *taken, *says])
 
@@ -104,7 +104,7 @@ def _is_fair(people: str, taken: str) -> bool:
 
 def shortened(people: str) -> str:
     """`AAAAAAAAAAAAAAA` as `A*15`; short ones as they are."""
-    if len(people) <= 12:
+    if len(people) <= 12 or not people.isalnum():
         return people
     runs = re.findall(r"((.)\2*)", people)
     return " ".join(f"{letter}*{len(run)}" if len(run) > 1 else letter for run, letter in runs)
