@@ -21,15 +21,15 @@ CATCH_UP = 0.03
 late would otherwise lose throughput for good."""
 
 RECENT = 20
-"""So many grants tell how fast messages go."""
-FIRST_HOLD = 1.0
+"""So many messages tell how fast a server takes them."""
+FIRST_HOLD = 0.25
 LONGEST_HOLD = 300.0
-"""Seconds for which nothing goes after a complaint; doubled where nothing is accepted after it."""
+"""Seconds for which nothing goes after a complaint; doubled while nothing is accepted after it."""
 SHORTEST_INTERVAL = 0.001
-LONGEST_INTERVAL = 60.0
-"""Seconds between messages after complaints: each doubles it, and …"""
-EASING = 0.99
-"""… each acceptance makes it this much shorter."""
+LONGEST_INTERVAL = 10.0
+"""Seconds between messages after complaints."""
+EASING = 0.98
+"""What an acceptance makes of such an interval."""
 
 SOME_DOMAINS = 1000
 """So many domains are remembered before those are looked for that need not be."""
@@ -89,40 +89,43 @@ class _Window:
 
 
 class _Brake:
-    """What a server's complaints make of the speed: a hold, then half as fast, then ever faster."""
+    """What a server's complaints make of the speed: a short hold, then as fast as it has taken the
+    last messages, holds included, then ever faster. Holds double while it takes none.
+    """
 
     def __init__(self) -> None:
         self.complaints = 0
         self._held_until = float("-inf")
         self._interval = 0.0
         self._last = float("-inf")
-        self._recent: deque[float] = deque(maxlen=RECENT)
+        self._taken: deque[float] = deque(maxlen=RECENT)
+        """When it took the last messages."""
 
     def is_held(self, now: float) -> bool:
         return now < self._held_until
 
     def is_spent(self, now: float) -> bool:
-        return not self._interval and not self.is_held(now)
+        return not (self._interval or self.complaints or self.is_held(now))
 
     def earliest(self, now: float) -> float:
         return max(now, self._held_until, self._last + self._interval)
 
     def grant(self, at: float) -> None:
         self._last = at
-        self._recent.append(at)
 
     def complained(self, now: float) -> None:
         """Complaints within a hold are about what left before it."""
         if self.is_held(now):
             return
+        if self._taken and not self.complaints:
+            seen = (now - self._taken[0]) / len(self._taken)
+            self._interval = min(LONGEST_INTERVAL, max(SHORTEST_INTERVAL, seen))
         self._held_until = now + min(LONGEST_HOLD, FIRST_HOLD * 2.0**self.complaints)
         self.complaints += 1
-        seen = (now - self._recent[0]) / len(self._recent) if self._recent else 0.0
-        interval = 2 * max(SHORTEST_INTERVAL, self._interval or seen)
-        self._interval = min(LONGEST_INTERVAL, interval)
 
     def accepted(self, now: float) -> None:
-        if self._interval and not self.is_held(now):
+        self._taken.append(now)
+        if not self.is_held(now):
             self.complaints = 0
             self._interval *= EASING
             if self._interval < SHORTEST_INTERVAL:

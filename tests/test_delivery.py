@@ -391,7 +391,7 @@ async def test_a_server_that_breaks_all_sessions_blames_nobody(
     stop = await campaign.run(server)
     assert stop is not None and stop.status is ExitStatus.UNAVAILABLE
     states = campaign.states()
-    assert states["accepted"] == 10 and states["pending"] >= 17
+    assert 10 <= states["accepted"] <= 14 and states["accepted"] + states["pending"] >= 27
     assert "failed" not in states and "in_doubt" not in states
 
 
@@ -906,7 +906,7 @@ async def test_a_domain_that_is_asked_too_much_waits_alone(
     arrived = dict(zip(server.paths, server.arrivals, strict=True))
     held = [at for path, at in arrived.items() if "@d0." in path]
     others = [at for path, at in arrived.items() if "@d0." not in path]
-    assert max(others) < refused[0] + 0.9 < min(held)
+    assert max(others) < refused[0] + 0.2 < min(held)
     assert campaign.state_of("p0@d0.example")["attempts"] == 1
 
 

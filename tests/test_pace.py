@@ -1,5 +1,9 @@
 """Rates: no window holds more than allowed, and what is allowed is used."""
 
+import random
+from collections import deque
+from collections.abc import Callable
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -154,52 +158,95 @@ def test_a_spent_pace_is_as_good_as_a_new_one(rates: list[Rate], gaps: list[floa
 # -- what the server can bear --------------------------------------------------------------------
 
 
-def test_after_a_complaint_nothing_goes_for_a_second_then_half_as_fast() -> None:
+def test_after_a_complaint_nothing_goes_for_a_moment_then_as_fast_as_was_taken() -> None:
+    """Holds count: 20 messages in 0.4 seconds, of which some were a hold, are 50 a second."""
     pace = Pace([])
-    for number in range(40):
-        pace.grant(number / 100)
-    assert not pace.is_held(0.4) and pace.earliest(0.4) == 0.4
-    pace.complained(0.4)
+    for number in range(21):
+        pace.grant(number / 50)
+        pace.accepted(number / 50)
+    assert not pace.is_held(0.42) and pace.earliest(0.42) == 0.42
+    pace.complained(0.42)
     pace.complained(0.5)
-    assert pace.is_held(1.39) and not pace.is_held(1.41) and pace.complaints == 1
-    assert pace.earliest(0.6) == 1.4
-    pace.grant(1.4)
-    assert pace.earliest(1.4) == pytest.approx(1.42, abs=0.001)
+    assert pace.is_held(0.66) and not pace.is_held(0.68) and pace.complaints == 1
+    assert pace.earliest(0.5) == pytest.approx(0.67)
+    pace.grant(0.67)
+    assert pace.earliest(0.67) == pytest.approx(0.69, abs=0.001)
 
 
 def test_complaints_in_a_row_hold_for_longer_and_longer_and_an_acceptance_ends_the_row() -> None:
     pace, now, holds = Pace([]), 0.0, []
-    for _ in range(12):
+    for _ in range(14):
         pace.complained(now)
         at = pace.earliest(now)
         holds.append(at - now)
         now = at
-    assert holds[:4] == [1, 2, 4, 8] and holds[-2:] == [300, 300] and pace.complaints == 12
+    assert holds[:4] == [0.25, 0.5, 1, 2] and holds[-2:] == [300, 300] and pace.complaints == 14
     pace.accepted(now - 1)
-    assert pace.complaints == 12, "what was on its way before says nothing"
+    assert pace.complaints == 14, "what was on its way before says nothing"
     pace.accepted(now)
     assert pace.complaints == 0
 
 
+def simulated(server: Callable[[float], bool], number: int) -> tuple[float, int]:
+    """Seconds until a server, asked one by one, has taken so many; and its complaints."""
+    pace, now, taken, complaints = Pace([]), 0.0, 0, 0
+    while taken < number:
+        now = max(now + 0.001, pace.earliest(now))
+        pace.grant(now)
+        if server(now):
+            taken += 1
+            pace.accepted(now)
+        else:
+            complaints += 1
+            pace.complained(now)
+    return now, complaints
+
+
+@pytest.mark.parametrize("limit", [1, 14, 50, 200])
+def test_a_server_with_a_limit_is_used_and_not_pestered(limit: int) -> None:
+    """More than half of what it takes in a second, with some complaints to find that out."""
+    recent: deque[float] = deque(maxlen=limit)
+
+    def takes(now: float) -> bool:
+        if len(recent) == limit and recent[0] > now - 1:
+            return False
+        recent.append(now)
+        return True
+
+    seconds, complaints = simulated(takes, 1000)
+    assert limit / 2 < 1000 / seconds <= limit * 1.2
+    assert complaints < 250
+
+
+@pytest.mark.parametrize(("part", "seconds"), [(0.01, 20), (0.02, 40), (0.05, 150), (0.1, 600)])
+def test_complaints_at_random_do_not_bring_a_run_to_a_halt(part: float, seconds: float) -> None:
+    """A thousand messages take seconds or minutes, not hours."""
+    dice = random.Random(1)
+    took, _ = simulated(lambda now: dice.random() >= part, 1000)
+    assert took < seconds
+
+
 def test_acceptances_bring_the_speed_back() -> None:
     pace, now = Pace([Rate(100, 1)]), 0.0
-    pace.complained(now)
-    times = []
+    for number in range(5):
+        pace.accepted(float(number))
+    pace.complained(5.0)
+    now, times = 5.0, []
     for _ in range(1000):
         now = pace.earliest(now)
         pace.grant(now)
         pace.accepted(now)
         times.append(now)
-    assert times[0] == 1.0
+    assert times[0] == 5.25 and times[1] - times[0] > 0.9
     assert times[-1] - times[-101] == pytest.approx(1.0, abs=0.05), "the rate is what is left"
 
 
 def test_a_domain_is_held_by_itself() -> None:
     paces = DomainPaces({})
     assert paces.complained("a.example", 5.0) == 1
-    assert paces.is_held("a.example", 5.5) and not paces.is_held("b.example", 5.5)
-    assert (paces.earliest("a.example", 5.0), paces.earliest("b.example", 5.0)) == (6.0, 5.0)
+    assert paces.is_held("a.example", 5.2) and not paces.is_held("b.example", 5.2)
+    assert (paces.earliest("a.example", 5.0), paces.earliest("b.example", 5.0)) == (5.25, 5.0)
     assert paces.complained("a.example", 6.0) == 2
-    assert paces.earliest("a.example", 6.0) == 8.0
+    assert paces.earliest("a.example", 6.0) == 6.5
     paces.accepted("a.example", 8.0)
     assert paces.complained("a.example", 8.0) == 1

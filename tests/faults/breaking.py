@@ -404,7 +404,7 @@ async def five_percent(world: World) -> Seen:
     limits = replace(
         ONE, connections=4, first_retry=0.01, longest_retry=0.05, longest_reconnect=0.02
     )
-    with mock.patch.multiple(pace, LONGEST_HOLD=0.01, LONGEST_INTERVAL=0.002):
+    with mock.patch.object(pace, "LONGEST_HOLD", 0.01):
         return await world.run(await world.peer(answer), limits=limits, hold=0.005)
 
 
