@@ -22,6 +22,7 @@ from bulkmail.ledger import (
     suppress,
 )
 from bulkmail.ledger.claims import Claims
+from bulkmail.ledger.disk import network_share
 from bulkmail.model import Intent, Outcome, Phase, Reply, Row, Settlement, State
 
 OK = Outcome(Phase.DOT, Reply(250, "2.0.0", "2.0.0 ok"))
@@ -851,3 +852,45 @@ def test_the_lock_ends_with_the_process(path: Path) -> None:
             SqliteLedger(path)
         other.kill()
     SqliteLedger(path).close()
+
+
+# -- where it lies -------------------------------------------------------------------------------
+
+MOUNTS = """\
+22 1 254:0 / / rw,relatime shared:1 - ext4 /dev/vda rw
+30 22 0:40 / /net/club rw shared:5 master:2 - nfs4 server:/club rw,vers=4.2
+31 30 0:41 / /net/club/local rw - ext4 /dev/vdb rw
+32 22 0:42 / /media/Our\\040files rw - cifs //server/files rw
+33 22 0:43 / /mnt/sshfs rw - fuse.sshfs kim@server:/ rw
+34 22 0:44 / /mnt/fuse rw - fuse.portal portal rw
+"""
+
+
+@pytest.mark.parametrize(
+    ("path", "kind"),
+    [
+        ("/home/kim/bulkmail.sqlite", None),
+        ("/net/club/bulkmail.sqlite", "nfs4"),
+        ("/net/club/deep/down/bulkmail.sqlite", "nfs4"),
+        ("/net/club/local/bulkmail.sqlite", None),
+        ("/net/clubs/bulkmail.sqlite", None),
+        ("/media/Our files/bulkmail.sqlite", "cifs"),
+        ("/mnt/sshfs/bulkmail.sqlite", "fuse.sshfs"),
+        ("/mnt/fuse/bulkmail.sqlite", None),
+    ],
+)
+def test_a_network_share_is_known(tmp_path: Path, path: str, kind: str | None) -> None:
+    """By Linux's table of mounts: one as it would be, since no test can mount a share."""
+    mounts = tmp_path / "mountinfo"
+    mounts.write_text(MOUNTS)
+    assert network_share(Path(path), mounts) == kind
+    assert network_share(Path(path), tmp_path / "none") is None
+
+
+def test_a_ledger_on_a_network_share_is_refused_with_words(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bulkmail.ledger.opening.network_share", lambda path: "nfs4")
+    with pytest.raises(LedgerError, match=r"lies on a network share \(nfs4\).*ledger: /var/lib"):
+        SqliteLedger(path)
+    assert not path.exists()

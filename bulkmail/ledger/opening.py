@@ -12,12 +12,14 @@ from importlib.resources import files
 from pathlib import Path
 
 from bulkmail.errors import LedgerBusyError, LedgerError, NoLedgerError
+from bulkmail.ledger.disk import network_share
 
 BUSY_SECONDS = 30
 _BESIDE = (".lock", "-wal", "-shm", "-journal")
 """Files beside a ledger."""
 LOOKED_AT_SECONDS = 0.2
 """Longer than somebody looks whether a run is under way."""
+_OTHER_DISK = "Name one of this computer, in the campaign:  ledger: /var/lib/news/bulkmail.sqlite"
 _MIGRATIONS = files("bulkmail.ledger").joinpath("migrations")
 VERSION = sum(file.name.endswith(".sql") for file in _MIGRATIONS.iterdir())
 """The number of the last migration; a ledger with a higher one is refused."""
@@ -31,7 +33,10 @@ def opened(path: Path | None) -> sqlite3.Connection:
     name = str(path.resolve()) if path else ""
     db = sqlite3.connect(name, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
     version = version_of(db, str(path))
-    db.execute("PRAGMA journal_mode = WAL")
+    [mode] = db.execute("PRAGMA journal_mode = WAL").fetchone()
+    if path and mode != "wal":
+        db.close()
+        raise LedgerError(f"{path}: this disk cannot hold a ledger. {_OTHER_DISK}")
     db.execute("PRAGMA synchronous = FULL")
     db.execute("PRAGMA fullfsync = ON")  # macOS: fsync alone does not reach the disk
     db.execute("PRAGMA foreign_keys = ON")
@@ -102,7 +107,14 @@ def is_run_under_way(path: Path) -> bool:
 
 
 def run_lock(path: Path) -> sqlite3.Connection:
-    """Held until closed, or until the process ends in whatever way; works wherever SQLite does."""
+    """Held until closed, or until the process ends in whatever way; works wherever SQLite does, but
+    not on a network share.
+    """
+    if (kind := network_share(path)) is not None:
+        raise LedgerError(
+            f"{path} lies on a network share ({kind}), where neither locks nor syncs can be relied"
+            f" on. {_OTHER_DISK}"
+        )
     try:
         lock = sqlite3.connect(
             f"{path.resolve()}.lock",
