@@ -102,6 +102,7 @@ CASES = [
     ),
     (Phase.MAIL, "421 4.4.2 mx.example.org Error: timeout exceeded", S, State.PENDING),
     (Phase.MAIL, "421 4.3.2 Service shutting down", S, State.PENDING),
+    (Phase.MAIL, "421 4.7.0 mx.example.org Error: too many errors", S, State.PENDING),
     # Who sends, not who would get it.
     (
         Phase.DOT,

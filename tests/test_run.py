@@ -924,6 +924,20 @@ async def test_a_message_over_the_servers_size_stops_the_run_and_blames_nobody(
     assert summary(result.out)["states"] == {"pending": 3}
 
 
+async def test_one_message_over_the_servers_size_does_not_hold_up_those_who_fit(
+    serve: StartServer, project: Project
+) -> None:
+    """Not when it is the first of the list: nothing of it is said to the server."""
+    server = await serve(extensions=("PIPELINING", "SIZE 5000"))
+    addresses = project.many(4)
+    for number in range(4):
+        project.write(f"bills/Person {number}.bin", "x" * (6000 if number % 3 == 0 else 10))
+    project.campaign(server, more='attachments: [{file: "bills/{{ name }}.bin"}]')
+    result = await project.bulkmail("run", "letter.yaml", "--yes", "--json")
+    assert result.status == 1 and sorted(server.paths) == addresses[1:3]
+    assert summary(result.out)["states"] == {"accepted": 2, "failed": 2}
+
+
 async def test_a_dry_run_shows_the_bytes_that_are_sent(
     serve: StartServer, project: Project
 ) -> None:

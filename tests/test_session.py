@@ -44,6 +44,24 @@ def phases(outcomes: list[Outcome]) -> list[str]:
     return [f"{o.phase} {o.reply.code}" if o.reply else str(o.phase) for o in outcomes]
 
 
+async def test_a_server_that_goes_away_amid_tls_may_be_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As the first bytes of TLS are written: that is no fault of TLS, though SSL says something."""
+    with socket.create_server((HOST, 0)) as listening:
+        transport = asyncio.selector_events._SelectorSocketTransport  # type: ignore[attr-defined]
+        write = transport.write
+
+        def write_after_the_end(self: object, data: bytes) -> None:
+            self._sock.shutdown(socket.SHUT_RDWR)  # type: ignore[attr-defined]
+            write(self, data)
+
+        monkeypatch.setattr(transport, "write", write_after_the_end)
+        submission = Submission(HOST, listening.getsockname()[1], Security.TLS)
+        with pytest.raises(ServerUnreachableError):
+            await SubmissionServer(submission).connect()
+
+
 # -- connecting ----------------------------------------------------------------------------------
 
 

@@ -67,7 +67,7 @@ class Delivery:
         finally:
             bound.cancel()
         if not self._halt:
-            self._shared.decide_refusals()
+            self._shared.end_undecided()
         if self._halt or self._desk.is_empty:
             return self._halt.stop
         return self._desk.closed

@@ -61,6 +61,14 @@ class Shared:
         self.ledger.settle(Settlement(recipient.id, state, outcome, due_at, at=time.time()))
         self.on_settled(recipient, state, outcome)
 
+    def end_undecided(self) -> None:
+        """Nobody is left: what was refused is the recipients' own, if others got this content."""
+        if self.content_proven:
+            self.decide_refusals()
+        elif undecided := self.refusals.take():
+            said = f"the server refuses to go on: {undecided[-1][1]}"
+            self.halt.call(Stop(ExitStatus.UNAVAILABLE, said))
+
     def decide_refusals(self) -> None:
         """Those refused so far are the recipients' own: they have failed."""
         for recipient, outcome in self.refusals.take():
@@ -207,7 +215,8 @@ class Worker:
         shared = self._shared
         verdict = judge(outcome)
         concern, state = verdict.concern, verdict.state
-        if concern is Concern.MESSAGE and not shared.content_proven:
+        is_sent = outcome.phase is not Phase.UNSENDABLE
+        if concern is Concern.MESSAGE and is_sent and not shared.content_proven:
             concern, state = Concern.RUN, State.PENDING
         if shared.halt and outcome.reply is None and outcome.phase is not Phase.DOT:
             concern, state = Concern.SESSION, State.PENDING  # broken off by ourselves

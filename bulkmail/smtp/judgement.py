@@ -70,7 +70,8 @@ _REPLIES = (
     # The end of a session that did nothing wrong.
     _row(
         ANY,
-        r"421 (4\.4\.2 |.*(per (connection|session)|timed? ?out|\bidle\b|shutting down))",
+        r"421 (4\.4\.2 |.*(per (connection|session)|timed? ?out|\bidle\b|shutting down"
+        r"|too many errors))",
         Concern.SESSION,
         State.PENDING,
     ),

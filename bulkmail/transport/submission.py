@@ -43,6 +43,16 @@ _LOGIN_HINTS = {
 }
 
 
+_BROKEN_OFF = (
+    ssl.SSLEOFError,
+    ssl.SSLSyscallError,
+    ssl.SSLWantReadError,
+    ssl.SSLWantWriteError,
+    ssl.SSLZeroReturnError,
+)
+"""What TLS says where the connection ended amid it, which is not about TLS."""
+
+
 class SubmissionServer:
     """Opens sessions. One TLS context serves them all. `on_remark` is told a line for the user."""
 
@@ -140,7 +150,7 @@ class SubmissionServer:
                     f"the certificate of {self.name} cannot be trusted: {cause.verify_message};"
                     " nothing was sent and no login tried. For a private CA set smtp.ca_file"
                 )
-            if isinstance(cause, ssl.SSLError) and not isinstance(cause, ssl.SSLEOFError):
+            if isinstance(cause, ssl.SSLError) and not isinstance(cause, _BROKEN_OFF):
                 reason = _shown(cause.reason).replace("_", " ").lower()
                 return ServerError(
                     f"no TLS with {self.name}: {reason}; nothing was sent and no login tried."

@@ -30,7 +30,7 @@ from .server import TAKEN
 ROOT = Path(__file__).parents[2]
 PEOPLE = 400
 CONNECTIONS = 4
-WINDOWS = {"plain": 1, "pipelining": 2}
+WINDOWS = {"plain": 1, "pipelining": 3}
 
 SENDING_SECONDS = 0.3
 """From the first message taken to the last instant of a kill: some 40 messages."""
@@ -87,7 +87,9 @@ class Plan:
 
     @property
     def slots(self) -> int:
-        """Messages that can be under way at once: at most so many are in doubt after a kill."""
+        """Messages that can be under way at once, one whose reply is not certain yet among them: at
+        most so many are in doubt after a kill.
+        """
         return CONNECTIONS * WINDOWS[self.wire]
 
     def fates(self) -> list[Fate]:
