@@ -21,10 +21,13 @@ CATCH_UP = 0.03
 late would otherwise lose throughput for good."""
 
 RECENT = 20
-"""So many messages tell how fast a server takes them."""
+RECENT_SECONDS = 60.0
+"""So many messages, and none from before that, tell how fast a server takes them."""
 FIRST_HOLD = 0.25
-LONGEST_HOLD = 300.0
-"""Seconds for which nothing goes after a complaint; doubled while nothing is accepted after it."""
+"""Seconds for which nothing goes after a complaint; doubled while nothing is accepted, …"""
+GIVES_UP_AFTER = 9
+A_DAY = 86400.0
+"""… and after so many in a row, a day."""
 SHORTEST_INTERVAL = 0.001
 LONGEST_INTERVAL = 10.0
 """Seconds between messages after complaints."""
@@ -117,10 +120,12 @@ class _Brake:
         """Complaints within a hold are about what left before it."""
         if self.is_held(now):
             return
-        if self._taken and not self.complaints:
-            seen = (now - self._taken[0]) / len(self._taken)
+        taken = [at for at in self._taken if at > now - RECENT_SECONDS]
+        if len(taken) > 1 and not self.complaints:
+            seen = (now - taken[0]) / len(taken)
             self._interval = min(LONGEST_INTERVAL, max(SHORTEST_INTERVAL, seen))
-        self._held_until = now + min(LONGEST_HOLD, FIRST_HOLD * 2.0**self.complaints)
+        hold = FIRST_HOLD * 2.0**self.complaints
+        self._held_until = now + (hold if self.complaints < GIVES_UP_AFTER else A_DAY)
         self.complaints += 1
 
     def accepted(self, now: float) -> None:

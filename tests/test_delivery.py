@@ -47,6 +47,7 @@ class Campaign:
     content_id: int
     settled: list[tuple[str, str]] = field(default_factory=list)
     delivery: Delivery | None = None
+    composer: Letter = field(default_factory=Letter)
 
     async def run(
         self,
@@ -78,7 +79,7 @@ class Campaign:
         self.delivery = Delivery(
             changes,
             transport,
-            Letter(),
+            self.composer,
             pace,
             domain_paces,
             limits,
@@ -391,7 +392,7 @@ async def test_a_server_that_breaks_all_sessions_blames_nobody(
     stop = await campaign.run(server)
     assert stop is not None and stop.status is ExitStatus.UNAVAILABLE
     states = campaign.states()
-    assert 10 <= states["accepted"] <= 14 and states["accepted"] + states["pending"] >= 27
+    assert 10 <= states["accepted"] <= 14 and states["accepted"] + states["pending"] >= 29
     assert "failed" not in states and "in_doubt" not in states
 
 
@@ -868,7 +869,7 @@ async def test_a_server_that_is_asked_too_much_is_asked_less(
     assert await campaign.run(server) is None
     assert campaign.states() == {"accepted": 120}
     assert sorted(server.paths) == sorted(everyone(120))
-    assert 1 <= len(complaints) <= 40
+    assert 1 <= len(complaints) <= 100
     assert {campaign.state_of(address)["attempts"] for address in everyone(120)} == {1}
 
 
@@ -978,3 +979,77 @@ async def test_a_quota_says_when_it_may_be_free_again(
     assert stop.resume_at == pytest.approx(time.time() + free_in, abs=30)
     assert "Daily message quota exceeded\nit may be free again on 20" in stop.reason
     assert campaign.states() == {"pending": 3}
+
+
+async def test_runs_that_end_early_blame_nobody_for_what_is_everyones(
+    serve: StartServer, enrol: Enrol
+) -> None:
+    """Nine at a time, all refused alike: that one more might have been accepted is not known."""
+    server, campaign = await serve(answer=lambda v, a: SPAM if v == "." else None), enrol(30)
+    for _ in range(3):
+        stop = await campaign.run(server, replace(QUICK, messages=9), content_proven=True)
+        assert stop is not None and stop.status is ExitStatus.CONTINUE
+        assert campaign.states() == {"pending": 30}
+
+
+@pytest.mark.parametrize(
+    ("verb", "reply"),
+    [("RCPT", b"452 4.2.2 mailbox full: too many messages\r\n"),
+     (".", b"421 4.4.2 Connection timed out\r\n")],
+)  # fmt: skip
+async def test_who_is_always_too_much_while_others_are_taken_is_refused(
+    serve: StartServer, enrol: Enrol, monkeypatch: pytest.MonkeyPatch, verb: str, reply: bytes
+) -> None:
+    monkeypatch.setattr("bulkmail.pace.FIRST_HOLD", 0.01)
+
+    def answer(now: str, argument: str) -> bytes | None:
+        if now == verb and "p5@" in argument:
+            if reply.startswith(b"421"):
+                raise Hangup(reply)
+            return reply
+        return None
+
+    server, campaign = await serve(answer=answer), enrol(100)
+    stop = await campaign.run(server, replace(QUICK, wait=60))
+    assert stop is not None and stop.status is ExitStatus.CONTINUE
+    assert campaign.states() == {"accepted": 99, "deferred": 1}
+    assert campaign.state_of("p5@example.com")["attempts"] == 1
+
+
+async def test_a_run_waits_for_no_domain_in_which_nobody_is_left(
+    serve: StartServer, enrol: Enrol
+) -> None:
+    server, campaign = await serve(), enrol(2)
+    rates = {"example.com": [Rate(1, 1), Rate(2, 3600)]}
+    started = time.monotonic()
+    assert await campaign.run(server, domain_rates=rates) is None
+    assert campaign.states() == {"accepted": 2} and time.monotonic() - started < 3
+
+
+async def test_who_expired_is_not_waited_for(serve: StartServer, enrol: Enrol) -> None:
+    later = b"450 4.2.1 later\r\n"
+    server = await serve(answer=lambda verb, argument: later if verb == "RCPT" else None)
+    campaign = enrol(4)
+    limits = replace(QUICK, first_retry=60, give_up=30, wait=600)
+    assert await campaign.run(server, limits, domain_rates={"*": [Rate(5, 1)]}) is None
+    assert campaign.states() == {"expired": 4}
+
+
+async def test_a_released_message_has_the_date_that_is_recorded(
+    serve: StartServer, enrol: Enrol
+) -> None:
+    """Else one that is sent again after a doubt would have another."""
+    dates: dict[float, None] = {}
+
+    class Dated(Letter):
+        def compose(self, recipient: Recipient, at: float) -> MailObject:
+            dates[at] = None
+            return super().compose(recipient, at)
+
+    said = iter([b"450 4.7.0 rate limit exceeded\r\n"])
+    server = await serve(answer=lambda verb, argument: next(said, None) if verb == "RCPT" else None)
+    campaign = enrol(1)
+    campaign.composer = Dated()
+    assert await campaign.run(server) is None
+    [recorded] = campaign.ledger._db.execute("SELECT first_attempt_at FROM recipient").fetchone()
+    assert len(dates) == 2 and list(dates)[-1] == recorded

@@ -97,7 +97,10 @@ class Ledgers(RuleBasedStateMachine):
             self.ledger.resend_in_doubt(self.campaign, self.now)
             for name, person in self.people.items():
                 if person.state is State.IN_DOUBT and person.listed and name not in excluded:
-                    person.state = State.DEFERRED if person.due_at else State.PENDING
+                    if person.due_at > self.now:
+                        person.state = State.DEFERRED
+                    else:
+                        person.to(State.PENDING)
         self.claims = self.ledger.claims(self.campaign)
         self.claimed, self.taken = {}, set()
 

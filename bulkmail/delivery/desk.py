@@ -147,12 +147,14 @@ class Desk:
         self.closed, self.is_empty = None, False
         self._queues.put_back(recipient, last=last)
 
-    def deferred(self, recipient: Recipient, pause: float) -> float:
-        """When one that was handed out is due again, after `pause` seconds, since the epoch."""
-        due_at = self._queues.clock() + pause
+    def clock(self) -> float:
+        """Seconds since the epoch, which never go back."""
+        return self._queues.clock()
+
+    def deferred(self, recipient: Recipient, due_at: float) -> None:
+        """That one who was handed out is due again at `due_at`, by `clock`."""
         self.closed, self.is_empty = None, False
         self._queues.deferred(recipient, due_at)
-        return due_at
 
     def accepted(self, recipient: Recipient) -> None:
         """The server took a message: it, and this domain, can bear more again."""

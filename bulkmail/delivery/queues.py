@@ -107,14 +107,14 @@ class Queues:
             if at != queue.looks_at:
                 continue  # it was looked at since
             queue.looks_at = math.inf
-            free_at = self._paces.earliest(domain, now)
-            if free_at > now:
-                self._look(queue, free_at, _rate_of(domain))
-            elif (recipient := await self._first(queue)) is not None:
-                self._look(queue, now, _rate_of(domain))
-                return recipient
-            else:
+            if (recipient := await self._first(queue)) is None:
                 self._look(queue, await self._due_at(queue), NEXT_RETRY)
+                continue
+            free_at = self._paces.earliest(domain, now)
+            self._look(queue, max(now, free_at), _rate_of(domain))
+            if free_at <= now:
+                return recipient
+            queue.claimed.appendleft(recipient)
         return None
 
     async def _take_other(self) -> Recipient | None:

@@ -66,7 +66,7 @@ class Delivery:
                     self._grow()
         finally:
             bound.cancel()
-        if not self._halt:
+        if self._desk.is_empty and not self._halt:
             self._shared.end_undecided()
         if self._halt or self._desk.is_empty:
             return self._halt.stop

@@ -22,7 +22,10 @@ IDLE_SECONDS = 20.0
 
 PATIENCE = 3
 """So many complaints about a domain in a row, or sessions that end with one message, are nobody's;
-then they count as refusals."""
+then they count as refusals, if others were accepted meanwhile. Twice as many sessions, if nobody
+else is there."""
+LONG_PATIENCE, MANY_OTHERS = 8, 50
+"""Of a message to which it is said that it is too much, and of others accepted meanwhile."""
 
 JITTER = 0.2
 """The part of a pause by which it can be longer."""
@@ -51,8 +54,10 @@ class Shared:
     sessions: set[Session] = field(default_factory=set)
     released: Counter[int] = field(default_factory=Counter)
     """How often each recipient's message was released because of the session, by id."""
-    broken: Counter[int] = field(default_factory=Counter)
-    """How often a session ended with it, as its own commands were said."""
+    taken: int = 0
+    """How many were accepted in this run."""
+    troubles: dict[int, tuple[int, int]] = field(default_factory=dict)
+    """How often something that concerns all was said about a recipient, and `taken` before."""
 
     def settle(
         self, recipient: Recipient, state: State, outcome: Outcome, due_at: float = 0.0
@@ -222,7 +227,7 @@ class Worker:
             concern, state = Concern.SESSION, State.PENDING  # broken off by ourselves
         if concern is Concern.DOMAIN and shared.desk.complained_of_domain(recipient) > PATIENCE:
             concern, state = Concern.RECIPIENT, State.DEFERRED
-        if concern is Concern.SESSION and self._breaks_sessions(recipient, outcome):
+        if state is State.PENDING and self._is_its_own(concern, recipient, outcome):
             state = State.DEFERRED
         self._heed(concern, outcome)
         if concern is Concern.MESSAGE:
@@ -230,17 +235,27 @@ class Worker:
             return
         if state is State.ACCEPTED:
             shared.opened = shared.content_proven = True
+            shared.taken += 1
             shared.desk.accepted(recipient)
             shared.decide_refusals()
         self._record(recipient, state, outcome)
 
-    def _breaks_sessions(self, recipient: Recipient, outcome: Outcome) -> bool:
-        """Whether it is this message, again and again, with which sessions end: then it counts."""
+    def _is_its_own(self, concern: Concern, recipient: Recipient, outcome: Outcome) -> bool:
+        """Whether it is this message, again and again, with which sessions end or which is too
+        much, while others are taken: then it counts.
+        """
         shared = self._shared
-        if shared.halt or outcome.phase not in (Phase.MAIL, Phase.RCPT):
+        if concern not in (Concern.SESSION, Concern.ACCOUNT) or shared.halt:
             return False
-        shared.broken[recipient.id] += 1
-        return shared.content_proven and shared.broken[recipient.id] >= PATIENCE
+        if outcome.phase is Phase.QUEUED:
+            return False
+        times, taken_before = shared.troubles.get(recipient.id, (0, shared.taken))
+        shared.troubles[recipient.id] = times + 1, taken_before
+        others = shared.taken - taken_before
+        if concern is Concern.ACCOUNT:
+            return times + 1 >= LONG_PATIENCE and others >= MANY_OTHERS
+        is_alone = times + 1 >= 2 * PATIENCE and shared.content_proven
+        return is_alone or (times + 1 >= PATIENCE and others > 0)
 
     def _heed(self, concern: Concern, outcome: Outcome) -> None:
         """What an outcome means for the session, the pace and the run."""
@@ -276,11 +291,15 @@ class Worker:
         shared = self._shared
         due_at = 0.0
         if state is State.DEFERRED:
-            due_at = shared.desk.deferred(recipient, self._pause_before_retry(recipient))
+            due_at = shared.desk.clock() + self._pause_before_retry(recipient)
             if due_at > (recipient.first_attempt_at or 0.0) + shared.limits.give_up:
                 state, due_at = State.EXPIRED, 0.0
+            else:
+                shared.desk.deferred(recipient, due_at)
         elif state is State.PENDING:
             shared.released[recipient.id] += 1
+            if recipient.attempts == 0:  # its date is that of the attempt that will count
+                recipient = replace(recipient, first_attempt_at=None)
             # Its own message may be what breaks the sessions: then the others go before it.
             shared.desk.release(recipient, last=shared.released[recipient.id] > 1)
         shared.settle(recipient, state, outcome, due_at)

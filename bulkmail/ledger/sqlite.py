@@ -306,14 +306,14 @@ class SqliteLedger:
         After `enrol`, and only those whom it found and who are not excluded.
         """
         ids = self._db.execute(
-            "UPDATE recipient SET state = iif(due_at > 0, 'deferred', 'pending'),"
-            " changed_reading = reading,"
+            "UPDATE recipient SET state = iif(due_at > :now, 'deferred', 'pending'),"
+            " due_at = iif(due_at > :now, due_at, 0), changed_reading = reading,"
             " reason = 'is in doubt; to be sent to again, as the campaign says'"
-            " WHERE campaign_id = ? AND state = 'in_doubt'"
+            " WHERE campaign_id = :campaign AND state = 'in_doubt'"
             " AND reading = (SELECT reading FROM campaign WHERE id = campaign_id)"
             " AND address_key NOT IN (SELECT address_key FROM temp.left_out)"
             " RETURNING id",
-            (campaign.id,),
+            {"campaign": campaign.id, "now": now},
         ).fetchall()
         self._db.executemany(
             "INSERT INTO event (recipient_id, at, what) VALUES (?, ?, 'resend')",

@@ -5,9 +5,11 @@ import time
 from contextlib import closing
 from pathlib import Path
 
-from bulkmail.errors import LedgerError
+from bulkmail.errors import LedgerBusyError, LedgerError
 from bulkmail.ledger.opening import is_run_under_way, opened
 from bulkmail.ledger.records import CampaignRecord
+
+BUSY_SECONDS = 2
 
 _ASK = """
 UPDATE run SET stop_requested_at = coalesce(stop_requested_at, ?)
@@ -18,14 +20,20 @@ WHERE campaign_id = ? AND ended_at IS NULL
 def ask_to_stop(path: Path, campaign: CampaignRecord, now: float) -> bool:
     """Asks the run of `campaign` that is under way to end; whether there is one.
 
-    Raises LedgerError.
+    Raises LedgerError, or LedgerBusyError while a run is prepared, or asks its question.
     """
     if not is_run_under_way(path):
         return False
     try:
         with closing(opened(path)) as db:
+            db.execute(f"PRAGMA busy_timeout = {BUSY_SECONDS * 1000}")
             return db.execute(_ASK, (now, campaign.id)).rowcount > 0
     except sqlite3.Error as error:
+        if error.sqlite_errorname == "SQLITE_BUSY":
+            raise LedgerBusyError(
+                f"a run is being prepared in {path}: answer the question in its terminal, with no"
+                " if it should not send"
+            ) from None
         raise LedgerError(f"{path}: {error}") from error
 
 

@@ -55,8 +55,8 @@ _REPLIES = (
     # 5.7.20 to 5.7.26, authentication of the sender that failed.
     _row(
         ANY,
-        r"530 |.*(address is not verified|SendAsDenied|sender address rejected"
-        r"|banned sending IP|on our block list)|5\d\d 5\.7\.2\d ",
+        r"530 |5\d\d (5\.7\.2\d |.*(address is not verified|SendAsDenied|sender address rejected"
+        r"|banned sending IP|on our block list))",
         Concern.RUN,
         State.PENDING,
     ),

@@ -8,9 +8,7 @@ from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import Any
-from unittest import mock
 
-from bulkmail import pace
 from bulkmail.model import Rate, Recipient
 from bulkmail.sandbox.receiving import Hangup
 from bulkmail.transport import Timeouts
@@ -404,8 +402,7 @@ async def five_percent(world: World) -> Seen:
     limits = replace(
         ONE, connections=4, first_retry=0.01, longest_retry=0.05, longest_reconnect=0.02
     )
-    with mock.patch.object(pace, "LONGEST_HOLD", 0.01):
-        return await world.run(await world.peer(answer), limits=limits, hold=0.005)
+    return await world.run(await world.peer(answer), limits=limits, hold=0.005)
 
 
 case(28, "5 % random 4xx everywhere", five_percent, "A" * 200)
