@@ -175,6 +175,8 @@ class SubmissionServer:
         if self._tls_context is None:
             try:
                 self._tls_context = ssl.create_default_context(cafile=self._submission.ca_file)
+                # RFC 8996. Not every system's Python asks for it by itself.
+                self._tls_context.minimum_version = ssl.TLSVersion.TLSv1_2
             except (OSError, ssl.SSLError) as error:
                 message = f"{self._submission.ca_file} (smtp.ca_file): {error}"
                 raise MissingFileError(message) from None
