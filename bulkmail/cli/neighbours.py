@@ -43,9 +43,8 @@ def opened(paths: list[Path]) -> Iterator[tuple[Path, LedgerView]]:
 
 def knows(campaign: Located) -> Path | None:
     """Another ledger that has a campaign of this name."""
-    chosen = campaign.ledger_path.resolve()
-    others = [path for path in ledgers_around(campaign) if path != chosen]
-    return next((path for path, ledger in opened(others) if ledger.campaign(campaign.name)), None)
+    others = opened(_others(campaign))
+    return next((path for path, ledger in others if ledger.campaign(campaign.name)), None)
 
 
 def refuse_what_another_ledger_knows(
@@ -54,9 +53,7 @@ def refuse_what_another_ledger_knows(
     """Raises CampaignError where people who are unsent by `ledger` have a campaign of this name by
     another one: they would get it twice.
     """
-    chosen = campaign.ledger_path.resolve()
-    others = [path for path in ledgers_around(campaign) if path != chosen]
-    for path, other in opened(others):
+    for path, other in opened(_others(campaign)):
         if (known := other.campaign(campaign.name)) is None:
             continue
         if number := ledger.unsent_among(record, other.who_has_it(known)):
@@ -68,3 +65,9 @@ def refuse_what_another_ledger_knows(
                 "  if it is another campaign, give it a name of its own:  campaign: …"
             )
             raise CampaignError([Problem(campaign.places.key(("campaign",)), message)])
+
+
+def _others(campaign: Located) -> list[Path]:
+    """Those that are not the campaign's own."""
+    chosen = campaign.ledger_path.resolve()
+    return [path for path in ledgers_around(campaign) if path != chosen]

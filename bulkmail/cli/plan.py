@@ -33,11 +33,10 @@ class Plan:
 
     `remarks` tell what a person should know about the sources. `sent_before` is another campaign
     with this content, and how many of these people have it from there. `resent` counts those who
-    may have it already and are sent to again. `with_this` and `with_another` count those who have,
-    or may have, this content or another one; `content_changed`: the author has not said yes to that
-    yet. `content_proven`: this content was accepted for somebody. `slowest_domain` is the one that
-    will take longest by its own rates, and how many are sent to there. `under_way` is a run that
-    sends meanwhile.
+    may have it already and are sent to again. `with_another` counts those who have, or may have,
+    another content; `content_changed`: the author has not said yes to that yet. `content_proven`:
+    this content was accepted for somebody. `slowest_domain` is the one that will take longest by
+    its own rates, and how many are sent to there. `under_way` is a run that sends meanwhile.
     """
 
     campaign: Campaign
@@ -51,7 +50,6 @@ class Plan:
     sent_before: tuple[str, int] | None
     resent: int
     content_id: int
-    with_this: int
     with_another: int
     content_changed: bool
     content_proven: bool
@@ -100,9 +98,8 @@ def planned(
         )
         raise CampaignError([Problem(campaign.places.key(("campaign",)), message)])
     if not under_way and known is not None:
-        ledger.recover(
-            known, time.time()
-        )  # what an earlier run left is so, whatever becomes of this one
+        # What an earlier run left is so, whatever becomes of this one.
+        ledger.recover(known, time.time())
     with ledger.enrolling():
         with _progress() as tell:
             if is_rehearsal:
@@ -124,7 +121,7 @@ def planned(
         first = next(ledger.unsent(record), None)
         content = campaign.digest()
         content_id = ledger.content_id(record, content)
-        with_this, with_another = ledger.who_has(record, content_id)
+        _, with_another = ledger.who_has(record, content_id)
         changed = with_another > 0 and record.content_digest != content
         yield Plan(
             campaign,
@@ -138,7 +135,6 @@ def planned(
             ledger.sent_before(record, content, sorted(campaign.template_names.used)),
             resent,
             content_id,
-            with_this,
             with_another,
             changed,
             ledger.is_proven(record, content_id),
