@@ -89,7 +89,8 @@ class Recipient:
 
     `attempts` counts attempts that were this recipient's own; `first_attempt_at` dates the message;
     `files_digest` is that of the attachments of this person alone, or empty; `domain` is that of
-    the address, in A-labels and lower case; a deferred one is tried again at `due_at`, else 0.
+    the address, in A-labels and lower case; a deferred one is tried again at `due_at`, else 0; at
+    `again_at` it was last decided, by a person or the campaign, to send to them again, else 0.
     """
 
     id: int
@@ -101,6 +102,12 @@ class Recipient:
     files_digest: str = ""
     domain: str = ""
     due_at: float = 0.0
+    again_at: float = 0.0
+
+    @property
+    def tried_since(self) -> float:
+        """When the attempts began for which there is patience; 0 before the first one."""
+        return max(self.first_attempt_at or 0.0, self.again_at)
 
 
 @dataclass(frozen=True, slots=True)

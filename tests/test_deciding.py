@@ -2,11 +2,15 @@
 
 import asyncio
 import json
+import sqlite3
+import time
 from collections.abc import Callable
+from contextlib import closing
 from typing import Any
 
 import pytest
 
+from bulkmail.compose.headers import date_header
 from bulkmail.sandbox.receiving import Hangup
 
 from .conftest import Project, RecordingServer, StartServer
@@ -139,6 +143,39 @@ async def test_a_decision_outlives_a_refusal_but_not_a_new_doubt(
     assert "person1@example.com" not in doubtful.paths
 
 
+@pytest.mark.parametrize("in_doubt", ["hold", "resend"])
+async def test_patience_begins_anew_with_the_decision(
+    doubtful: RecordingServer, project: Project, in_doubt: str
+) -> None:
+    """However long ago the doubt was. The message keeps its date."""
+    long_ago = time.time() - 30 * 86400
+    with closing(sqlite3.connect(project.folder / "bulkmail.sqlite")) as db, db:
+        db.execute(
+            "UPDATE recipient SET first_attempt_at = ? WHERE state = 'in_doubt'", (long_ago,)
+        )
+    if in_doubt == "hold":
+        await project.bulkmail("retry", "letter.yaml", "--state", "in_doubt", "--yes")
+    doubtful.server.behaviour.answer = to("person1@example.com", b"450 4.2.0 later\r\n")
+    project.campaign(doubtful, more=f"in_doubt: {in_doubt}\nretry: {{first: 1s, give_up: 1d}}")
+    await project.bulkmail("run", "letter.yaml", "--yes", "--wait", "0s")
+    assert await states(project) == {"accepted": 2, "deferred": 1}
+    doubtful.server.behaviour.answer = lambda verb, argument: None
+    assert (await project.bulkmail("run", "letter.yaml", "--yes")).status == 0
+    [content] = [m.content for m in doubtful.received if "person1@example.com" in m.forward_paths]
+    assert date_header(int(long_ago)) in content
+
+
+async def test_who_failed_after_a_doubt_may_have_it_all_the_same(
+    doubtful: RecordingServer, project: Project
+) -> None:
+    await project.bulkmail("retry", "letter.yaml", "--state", "in_doubt", "--yes")
+    doubtful.server.behaviour.answer = to("person1@example.com", UNKNOWN)
+    assert (await project.bulkmail("run", "letter.yaml", "--yes")).status == 1
+    asked = await project.bulkmail("retry", "letter.yaml")
+    assert "1 person may have it already, and would get it twice" in asked.err
+    assert "Send to 1 person again: 1 failed?" in asked.err
+
+
 async def test_who_has_it_after_all_is_settled(doubtful: RecordingServer, project: Project) -> None:
     bare = await project.bulkmail("settle", "letter.yaml", "--yes")
     assert bare.status == 2 and "--accepted" in bare.err
@@ -232,6 +269,8 @@ async def test_a_campaign_is_cancelled_while_it_runs(
         assert "bulkmail retry letter.yaml --state cancelled" in refused.err
     one = await project.bulkmail("retry", "letter.yaml", "person199@example.com", "--yes")
     assert one.status == 65 and "was cancelled as a whole" in one.err
+    some = await project.bulkmail("retry", "letter.yaml", "--state", "failed", "--yes")
+    assert some.status == 65 and "was cancelled as a whole" in some.err
     back = await project.bulkmail("retry", "letter.yaml", "--state", "cancelled", "--yes")
     assert back.status == 0
     project.campaign(server)

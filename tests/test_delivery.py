@@ -117,7 +117,7 @@ async def enrol(tmp_path: Path) -> AsyncIterator[Enrol]:
         record = ledger.campaign("july", time.time())
         ledger.enrol(record, (Row(address(n), {}, f"m.csv:{n + 2}") for n in range(number)))
         made.append(ledger)
-        return Campaign(path, ledger, record, ledger.content_id(record, "content"))
+        return Campaign(path, ledger, record, ledger.contents.id_of(record, "content"))
 
     yield enrol
     for ledger in made:

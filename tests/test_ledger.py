@@ -5,6 +5,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +18,7 @@ from bulkmail.ledger import (
     CampaignRecord,
     LedgerView,
     SqliteLedger,
+    ask_to_stop,
     is_run_under_way,
     release,
     suppress,
@@ -59,7 +61,7 @@ def campaign(ledger: SqliteLedger) -> CampaignRecord:
 
 
 def changes_of(ledger: SqliteLedger, campaign: CampaignRecord) -> CampaignLedger:
-    return CampaignLedger(ledger, campaign, "a", ledger.content_id(campaign, "content"))
+    return CampaignLedger(ledger, campaign, "a", ledger.contents.id_of(campaign, "content"))
 
 
 def states(ledger: SqliteLedger, campaign: CampaignRecord) -> dict[str, int]:
@@ -200,7 +202,7 @@ def test_only_who_is_new_or_changed_is_to_be_proved_again(
     ledger: SqliteLedger, campaign: CampaignRecord
 ) -> None:
     ledger.enrol(campaign, people(3), [("p2@example.com", "left")])
-    ledger.set_proven(campaign, "content")
+    ledger.contents.set_proven(campaign, "content")
     record = ledger.campaign("july", 2000.0)
     assert record.proven_digest == "content"
 
@@ -248,37 +250,47 @@ def test_a_campaign_that_has_another_name_but_the_same_content_and_people(
     ledger: SqliteLedger, campaign: CampaignRecord
 ) -> None:
     ledger.enrol(campaign, people(3))
-    content = ledger.content_id(campaign, "content")
+    content = ledger.contents.id_of(campaign, "content")
     sent = ids_of(ledger, campaign)[:2]
     other = ledger.campaign("august", 2000.0)
     ledger.enrol(other, [*people(3), row("new@example.com")])
-    assert ledger.sent_before(other, "content") is None, "nobody has it yet"
+    assert ledger.contents.sent_before(other, "content") is None, "nobody has it yet"
     ledger.record("a", content, [intent(id_) for id_ in sent])
     ledger.record("a", content, [Settlement(sent[0], State.ACCEPTED, OK)])
-    assert ledger.sent_before(other, "content") == ("july", 2), "in flight may have it"
-    assert ledger.sent_before(other, "other content") is None
-    assert ledger.sent_before(campaign, "content") is None
+    assert ledger.contents.sent_before(other, "content") == ("july", 2), "in flight may have it"
+    assert ledger.contents.sent_before(other, "other content") is None
+    assert ledger.contents.sent_before(campaign, "content") is None
 
 
 def test_who_has_which_content(ledger: SqliteLedger, campaign: CampaignRecord) -> None:
     """By what each was given, not by what the campaign was last: it may have changed and back."""
     ledger.enrol(campaign, people(5))
     first, second, third, fourth, _ = ids_of(ledger, campaign)
-    old, new = (ledger.content_id(campaign, digest) for digest in ("old", "new"))
-    assert ledger.content_id(campaign, "old") == old
+    old, new = (ledger.contents.id_of(campaign, digest) for digest in ("old", "new"))
+    assert ledger.contents.id_of(campaign, "old") == old
     ledger.record("a", old, [intent(first), intent(second)])
     ledger.record("a", old, [Settlement(first, State.ACCEPTED, OK),
                              Settlement(second, State.FAILED, LATER)])  # fmt: skip
-    assert (ledger.who_has(campaign, old), ledger.is_proven(campaign, old)) == ((1, 0), True)
-    assert (ledger.who_has(campaign, new), ledger.is_proven(campaign, new)) == ((0, 1), False)
+    assert (ledger.contents.who_has(campaign, old), ledger.contents.is_proven(campaign, old)) == (
+        (1, 0),
+        True,
+    )
+    assert (ledger.contents.who_has(campaign, new), ledger.contents.is_proven(campaign, new)) == (
+        (0, 1),
+        False,
+    )
     ledger.record("a", new, [intent(third), intent(fourth)])
     ledger.record("a", new, [Settlement(third, State.IN_DOUBT, LATER),
                              Settlement(fourth, State.PENDING, LATER)])  # fmt: skip
-    assert ledger.who_has(campaign, new) == (1, 1)
-    assert not ledger.is_proven(campaign, new), "nobody answered that it was accepted"
+    assert ledger.contents.who_has(campaign, new) == (1, 1)
+    assert not ledger.contents.is_proven(campaign, new), "nobody answered that it was accepted"
     other = ledger.campaign("august", 2000.0)
     ledger.enrol(other, people(5))
-    assert ledger.sent_before(other, "old") == ledger.sent_before(other, "new") == ("july", 1)
+    assert (
+        ledger.contents.sent_before(other, "old")
+        == ledger.contents.sent_before(other, "new")
+        == ("july", 1)
+    )
 
 
 def test_who_was_deferred_here_and_got_it_there_is_noticed(
@@ -289,34 +301,34 @@ def test_who_was_deferred_here_and_got_it_there_is_noticed(
     defer(ledger, ids_of(ledger, campaign), lambda id_: 1.0)
     other = ledger.campaign("august", 2000.0)
     ledger.enrol(other, people(2))
-    content = ledger.content_id(other, "content")
+    content = ledger.contents.id_of(other, "content")
     got, doubtful = ids_of(ledger, other)
     ledger.record("a", content, [intent(got), intent(doubtful)])
     ledger.record("a", content, [Settlement(got, State.ACCEPTED, OK),
                                  Settlement(doubtful, State.IN_DOUBT, OK)])  # fmt: skip
-    assert ledger.sent_before(campaign, "content") == ("august", 2)
+    assert ledger.contents.sent_before(campaign, "content") == ("august", 2)
 
 
 def test_who_was_meant_again_stays_so(ledger: SqliteLedger, campaign: CampaignRecord) -> None:
     """Also with other data, and when sent to again after a doubt; who comes back is not meant."""
     ledger.enrol(campaign, people(3))
-    content = ledger.content_id(campaign, "content")
+    content = ledger.contents.id_of(campaign, "content")
     ledger.record("a", content, [intent(id_) for id_ in ids_of(ledger, campaign)])
     other = ledger.campaign("august", 2000.0)
     ledger.enrol(other, people(3))
-    ledger.set_meant_again(other, "content")
+    ledger.contents.set_meant_again(other, "content")
     first, *_ = ids_of(ledger, other)
-    ledger.record("a", ledger.content_id(other, "content"), [intent(first)])
+    ledger.record("a", ledger.contents.id_of(other, "content"), [intent(first)])
     other = ledger.campaign("august", 2000.0)
     ledger.recover(other, 5.0)
     mended = [row("p0@example.com", name="Mended"), *people(3)[1:]]
     ledger.enrol(other, mended)
     ledger.resend_in_doubt(other, 6.0)
-    assert ledger.sent_before(ledger.campaign("august", 2000.0), "content") is None
+    assert ledger.contents.sent_before(ledger.campaign("august", 2000.0), "content") is None
     ledger.enrol(other, mended[:2])
     ledger.cancel_removed(other)
     ledger.enrol(other, mended)
-    assert ledger.sent_before(ledger.campaign("august", 2000.0), "content") == ("july", 1)
+    assert ledger.contents.sent_before(ledger.campaign("august", 2000.0), "content") == ("july", 1)
 
 
 def test_who_may_have_it_is_in_doubt_until_sent_to_again(
@@ -325,14 +337,14 @@ def test_who_may_have_it_is_in_doubt_until_sent_to_again(
     """Sent to again as the campaign said then, refused for now, and held as it says now."""
     ledger.enrol(campaign, people(1))
     [id_] = ids_of(ledger, campaign)
-    content = ledger.content_id(campaign, "content")
+    content = ledger.contents.id_of(campaign, "content")
     ledger.record("a", content, [intent(id_)])
     ledger.recover(campaign, 5.0)
     ledger.enrol(campaign, people(1))
     ledger.resend_in_doubt(campaign, 6.0)
     ledger.record("a", content, [intent(id_)])
     ledger.record("a", content, [Settlement(id_, State.DEFERRED, LATER, due_at=9e9)])
-    assert ledger.who_has(campaign, content) == (1, 0)
+    assert ledger.contents.who_has(campaign, content) == (1, 0)
     ledger.recover(campaign, 5.0)
     assert states(ledger, campaign) == {"in_doubt": 1}
     ledger.enrol(campaign, people(1), excluded=[("p0@example.com", "suppressed")])
@@ -347,7 +359,7 @@ def test_a_decision_counts_for_one_doubt(ledger: SqliteLedger, campaign: Campaig
     """After a new one the campaign says again what becomes of them."""
     ledger.enrol(campaign, people(1))
     [id_] = ids_of(ledger, campaign)
-    content = ledger.content_id(campaign, "content")
+    content = ledger.contents.id_of(campaign, "content")
     ledger.record("a", content, [intent(id_)])
     ledger.recover(campaign, 5.0)
     with ledger.deciding(campaign, [State.IN_DOUBT]) as decided:
@@ -894,3 +906,18 @@ def test_a_ledger_on_a_network_share_is_refused_with_words(
     with pytest.raises(LedgerError, match=r"lies on a network share \(nfs4\).*ledger: /var/lib"):
         SqliteLedger(path)
     assert not path.exists()
+
+
+def test_who_asks_a_run_to_stop_is_heard_from_its_first_instant_on(tmp_path: Path) -> None:
+    """Not only once it says that it sends; an earlier run's request is not for this one."""
+    path = tmp_path / "bulkmail.sqlite"
+    killed = SqliteLedger(path)
+    record = killed.campaign("july", 1000.0)
+    killed.begin_run(record, time.time())
+    assert ask_to_stop(path, record, time.time()) and killed.is_asked_to_stop(record)
+    killed.close()
+    assert not ask_to_stop(path, record, time.time())
+    ledger = SqliteLedger(path)
+    assert not ledger.is_asked_to_stop(record)
+    assert ask_to_stop(path, record, time.time()) and ledger.is_asked_to_stop(record)
+    ledger.close()

@@ -60,7 +60,7 @@ class Ledgers(RuleBasedStateMachine):
         self.taken: set[str] = set()
         self.ledger = self._open()
         self.campaign = self.ledger.campaign("july", 1.0)
-        self.content = self.ledger.content_id(self.campaign, "content")
+        self.content = self.ledger.contents.id_of(self.campaign, "content")
         self.start(set(NAMES), set(), False, False)
 
     def _open(self) -> SqliteLedger:

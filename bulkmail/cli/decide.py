@@ -52,14 +52,14 @@ def retry(file: Path, addresses: tuple[str, ...], states: tuple[State, ...], yes
     """
     chosen = states or (RETRIED if addresses else (State.FAILED, State.EXPIRED))
     with _recorded(file) as (ledger, record), ledger.deciding(record, chosen, addresses) as decided:
-        if addresses and record.cancelled_at is not None:
+        if record.cancelled_at is not None and (addresses or State.CANCELLED not in chosen):
             raise CampaignError(
                 f'"{record.name}" was cancelled as a whole; take that back first:'
                 f" bulkmail retry {file} --state cancelled"
             )
         tally = _known(decided, chosen, addresses)
         question = f"Send to {text.people(sum(tally.values()))} again: {text.states(tally)}?"
-        if doubtful := tally.get(State.IN_DOUBT):
+        if doubtful := decided.doubtful():
             click.echo(
                 f"{text.people(doubtful)} may have it already, and would get it twice", err=True
             )

@@ -33,12 +33,13 @@ async def deliver(
     plan: Plan,
     ledger: SqliteLedger,
     submission: Submission,
+    run_id: int,
     *,
     limit: int | None,
     wait_seconds: float,
     as_json: bool,
 ) -> Stop | None:
-    """Sends until everyone is settled, or something stops it: then what.
+    """Sends until everyone is settled, or something stops it: then what. Ends the run `run_id`.
 
     `as_json` prints every outcome as one line of JSON.
     """
@@ -73,10 +74,9 @@ async def deliver(
         delivery.abort("the ledger cannot be written")
 
     changes.on_failure = ledger_failed
-    run_id = ledger.begin_run(plan.record, time.time())
     with progress, _signals(delivery, progress):
         _say_when_it_starts(campaign, wait_seconds, progress)
-        listening = asyncio.create_task(_listen(delivery, changes, run_id))
+        listening = asyncio.create_task(_listen(delivery, changes))
         try:
             return await delivery.run()
         finally:
@@ -86,9 +86,9 @@ async def deliver(
                 ledger.end_run(run_id, time.time())
 
 
-async def _listen(delivery: Delivery, changes: CampaignLedger, run_id: int) -> None:
+async def _listen(delivery: Delivery, changes: CampaignLedger) -> None:
     """Hears `bulkmail pause` and `bulkmail cancel` from another terminal."""
-    while not await changes.is_asked_to_stop(run_id):  # noqa: ASYNC110  of another process
+    while not await changes.is_asked_to_stop():  # noqa: ASYNC110  of another process
         await asyncio.sleep(LISTEN_SECONDS)
     delivery.stop(Stop(ExitStatus.CONTINUE, "paused from another terminal"))
 

@@ -120,8 +120,8 @@ def planned(
         tally = ledger.tally(record)
         first = next(ledger.unsent(record), None)
         content = campaign.digest()
-        content_id = ledger.content_id(record, content)
-        _, with_another = ledger.who_has(record, content_id)
+        content_id = ledger.contents.id_of(record, content)
+        _, with_another = ledger.contents.who_has(record, content_id)
         changed = with_another > 0 and record.content_digest != content
         yield Plan(
             campaign,
@@ -132,17 +132,17 @@ def planned(
             composer,
             first,
             proof,
-            ledger.sent_before(record, content, sorted(campaign.template_names.used)),
+            ledger.contents.sent_before(record, content, sorted(campaign.template_names.used)),
             resent,
             content_id,
             with_another,
             changed,
-            ledger.is_proven(record, content_id),
+            ledger.contents.is_proven(record, content_id),
             _slowest_domain(campaign, ledger, record),
             under_way,
         )
         if first is not None:
-            ledger.set_content_digest(record, content)
+            ledger.contents.set_content_digest(record, content)
 
 
 def enrolled(

@@ -72,7 +72,7 @@ def prove(
         raise CampaignError(list(work.problems()))
     if known:
         work.look_for_empty(ledger.unsent(record))
-    ledger.set_proven(record, content)
+    ledger.contents.set_proven(record, content)
     return work.proof
 
 
@@ -122,5 +122,5 @@ class _Work:
         """Remembers what this person's own files are now."""
         digest = self._composer.files_digest(recipient)
         if digest != recipient.files_digest:
-            self._ledger.set_files_digest(recipient, digest)
+            self._ledger.contents.set_files_digest(recipient, digest)
         return replace(recipient, files_digest=digest)

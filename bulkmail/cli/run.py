@@ -113,7 +113,7 @@ def _send(campaign: Campaign, flags: Flags, sandbox: Sandbox | None) -> ExitStat
     path = options.ledger_path(campaign, sandbox is not None)
     ledger = SqliteLedger(path)
     past = Past(campaign, in_sandbox=sandbox is not None)
-    submission = None
+    submission, run_id = None, 0
     with planned(
         campaign,
         ledger,
@@ -124,14 +124,15 @@ def _send(campaign: Campaign, flags: Flags, sandbox: Sandbox | None) -> ExitStat
         refuse_what_was_sent(plan)
         if plan.unsent:
             if flags.new:
-                ledger.set_meant_again(plan.record, campaign.digest())
+                ledger.contents.set_meant_again(plan.record, campaign.digest())
             elif sandbox is None:
                 refuse_second_name(plan)
             server = sandbox.submission if sandbox else campaign.server
             ask(plan, server, flags.limit, yes=flags.yes, accept_changes=flags.accept_changes)
             submission = sandbox.submission if sandbox else campaign.submission()
+            run_id = ledger.begin_run(plan.record, time.time())
     with signals_kept():
-        summary = _deliver(plan, ledger, submission, flags, sandbox)
+        summary = _deliver(plan, ledger, submission, run_id, flags, sandbox)
         ledger.close()
         if flags.as_json:
             click.echo(json.dumps(summary.as_json(), ensure_ascii=False))
@@ -144,6 +145,7 @@ def _deliver(
     plan: Plan,
     ledger: SqliteLedger,
     submission: Submission | None,
+    run_id: int,
     flags: Flags,
     sandbox: Sandbox | None,
 ) -> Summary:
@@ -155,6 +157,7 @@ def _deliver(
             plan,
             ledger,
             submission,
+            run_id,
             limit=flags.limit,
             wait_seconds=flags.wait_seconds,
             as_json=flags.as_json,

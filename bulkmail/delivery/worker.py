@@ -292,7 +292,7 @@ class Worker:
         due_at = 0.0
         if state is State.DEFERRED:
             due_at = shared.desk.clock() + self._pause_before_retry(recipient)
-            if due_at > (recipient.first_attempt_at or 0.0) + shared.limits.give_up:
+            if due_at > recipient.tried_since + shared.limits.give_up:
                 state, due_at = State.EXPIRED, 0.0
             else:
                 shared.desk.deferred(recipient, due_at)

@@ -19,7 +19,8 @@ LOOKED_THROUGH = 1000
 """Entries of the index that one claim looks at; more would hold up the commits."""
 
 SELECT_RECIPIENT = """
-SELECT id, address, fields, source, attempts, first_attempt_at, files_digest, domain, due_at
+SELECT id, address, fields, source, attempts, first_attempt_at, files_digest, domain, due_at,
+    again_at
 FROM recipient
 """
 
@@ -37,6 +38,8 @@ _DUE_TOGETHER = "SELECT id, due_at, domain {} AND due_at = :due_at AND id > :id 
 _DUE_LATER = (
     "SELECT id, due_at, domain {} AND due_at > :due_at AND due_at <= :now ORDER BY due_at, id"
 )
+
+_THESE = f"{SELECT_RECIPIENT} WHERE id IN (SELECT value FROM json_each(?))"
 
 _START = (0.0, 0)
 
@@ -71,7 +74,7 @@ class Claims:
         if no_pending and not no_retries:
             more, no_retries = self._ids(State.DEFERRED, limit - len(ids), now, domain)
             ids += more
-        return [self._recipient(id_) for id_ in ids], no_retries and no_pending
+        return self._recipients(ids), no_retries and no_pending
 
     def set_apart(self, domain: str) -> None:
         """Gives `domain` places of its own; those of it who are claimed stay so."""
@@ -119,8 +122,10 @@ class Claims:
     def _is_meant(self, domain: str, asked: str | None) -> bool:
         return domain == asked if asked is not None else domain not in self._places
 
-    def _recipient(self, id_: int) -> Recipient:
-        return recipient(self._db.execute(f"{SELECT_RECIPIENT} WHERE id = ?", (id_,)).fetchone())
+    def _recipients(self, ids: list[int]) -> list[Recipient]:
+        rows = self._db.execute(_THESE, (json.dumps(ids),)).fetchall()
+        found = {row[0]: row for row in rows}
+        return [recipient(found[id_]) for id_ in ids]
 
 
 def recipient(row: tuple[Any, ...]) -> Recipient:

@@ -18,7 +18,7 @@ RETRIED = (State.FAILED, State.EXPIRED, State.IN_DOUBT, State.CANCELLED)
 # Who may have the message gets the same one again, so its date stays; for others it begins anew.
 _RETRY = """
 UPDATE recipient
-SET state = 'pending', due_at = 0, reason = 'to be tried again, as was decided',
+SET state = 'pending', due_at = 0, again_at = ?, reason = 'to be tried again, as was decided',
     consented = (in_doubt_events > 0),
     attempts = iif(in_doubt_events > 0, attempts, 0),
     first_attempt_at = iif(in_doubt_events > 0, first_attempt_at, NULL)
@@ -64,6 +64,15 @@ class Decisions:
         return {state: number for state, number in found.items() if number}
 
     @guarded
+    def doubtful(self) -> int:
+        """How many of them may have the message."""
+        number = 0
+        for where, values in self._where():
+            sql = f"SELECT count(*) FROM recipient {where} AND in_doubt_events > 0"
+            number += int(self._db.execute(sql, values).fetchone()[0])
+        return number
+
+    @guarded
     def others(self) -> list[str]:
         """The addresses that are not among them: unknown, or in another state."""
         sql = "SELECT 1 FROM recipient " + self._condition + " AND address_key = ? LIMIT 1"
@@ -79,18 +88,20 @@ class Decisions:
         if State.CANCELLED in self._states:
             sql = "UPDATE campaign SET cancelled_at = NULL WHERE id = ?"
             self._db.execute(sql, (self._campaign.id,))
-        return self._change(_RETRY, "retry", now)
+        return self._change(_RETRY, "retry", now, (now,))
 
     @guarded
     def settle(self, now: float) -> int:
         """Records that they have it; how many."""
         return self._change(_HAS_IT, "settle", now)
 
-    def _change(self, update: str, what: str, now: float) -> int:
+    def _change(self, update: str, what: str, now: float, given: tuple[float, ...] = ()) -> int:
         ids = [
             (id_, now, what)
             for where, values in self._where()
-            for [id_] in self._db.execute(f"{update} {where} RETURNING id", values).fetchall()
+            for [id_] in self._db.execute(
+                f"{update} {where} RETURNING id", (*given, *values)
+            ).fetchall()
         ]
         self._db.executemany("INSERT INTO event (recipient_id, at, what) VALUES (?, ?, ?)", ids)
         return len(ids)

@@ -30,6 +30,7 @@ class CampaignLedger:
         self.failure: LedgerError | None = None
         self.on_failure: Callable[[], None] = lambda: None
         self._ledger = ledger
+        self._campaign = campaign
         self._claims = ledger.claims(campaign)
         self._account = account
         self._content_id = content_id
@@ -76,10 +77,10 @@ class CampaignLedger:
         """Queues an outcome. It is committed with, or before, whatever is intended after it."""
         self._add(settlement)
 
-    async def is_asked_to_stop(self, run_id: int) -> bool:
+    async def is_asked_to_stop(self) -> bool:
         """Whether another process asked the run to end."""
         try:
-            return await self._in_thread(lambda: self._ledger.is_asked_to_stop(run_id))
+            return await self._in_thread(lambda: self._ledger.is_asked_to_stop(self._campaign))
         except LedgerError as error:
             self._fail(error)
             return True

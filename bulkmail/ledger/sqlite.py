@@ -7,22 +7,23 @@ system that ends with the process.
 
 import os
 import sqlite3
-from collections import defaultdict
+import time
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import groupby, islice
 from operator import itemgetter
 from pathlib import Path
-from typing import Any
 
 from bulkmail.errors import LedgerError
+from bulkmail.ledger import outcomes
 from bulkmail.ledger.claims import SELECT_RECIPIENT, Claims, recipient
+from bulkmail.ledger.contents import Contents
 from bulkmail.ledger.decisions import Decisions, cancel
 from bulkmail.ledger.enrolment import enrol
 from bulkmail.ledger.guarded import guarded
 from bulkmail.ledger.opening import copied, opened, run_lock
 from bulkmail.ledger.records import CampaignRecord, Enrolment
-from bulkmail.ledger.view import HAS_IT, PORTION, find_campaign, marks, tally
+from bulkmail.ledger.view import PORTION, find_campaign, marks, tally
 from bulkmail.model import UNSENT, Intent, Recipient, Row, Settlement, State
 
 GRANTS_KEPT_SECONDS = 86400
@@ -35,74 +36,6 @@ WHERE campaign_id = ? AND state IN ('pending', 'deferred') AND changed_reading >
 ORDER BY id LIMIT ?
 """
 
-_SENT_BEFORE = f"""
-SELECT campaign.name, count(*)
-FROM content
-JOIN campaign ON campaign.id = content.campaign_id AND campaign.id <> :campaign
-JOIN recipient unsent ON unsent.campaign_id = :campaign
-    AND unsent.state IN ('pending', 'deferred') AND unsent.added_reading > :meant_reading
-JOIN (SELECT * FROM recipient WHERE {HAS_IT}) sent ON sent.campaign_id = campaign.id
-    AND sent.address_key = unsent.address_key
-    AND (sent.content_id = content.id OR EXISTS (
-        SELECT 1 FROM event WHERE recipient_id = sent.id AND event.content_id = content.id))
-    AND sent.files_digest = unsent.files_digest
-WHERE content.digest = :digest
-"""
-
-_SAME_CELL = "AND sent.fields ->> '$.\"{0}\"' IS unsent.fields ->> '$.\"{0}\"'"
-"""What stands in a column that the templates use."""
-
-_MOST_FIRST = "GROUP BY campaign.id ORDER BY count(*) DESC LIMIT 1"
-
-_INTEND = """
-UPDATE recipient
-SET state = 'in_flight', content_id = ?, message_id = ?, last_attempt_at = ?,
-    first_attempt_at = coalesce(first_attempt_at, ?)
-WHERE id = ? AND state IN ('pending', 'deferred')
-"""
-
-_SETTLE = """
-UPDATE recipient
-SET state = iif(:state = 'pending' AND due_at > 0, 'deferred', :state),
-    due_at = iif(:state = 'pending', due_at, :due_at),
-    attempts = attempts + :counted,
-    first_attempt_at = iif(
-        attempts + :counted = 0, NULL, coalesce(first_attempt_at, last_attempt_at)),
-    in_doubt_events = in_doubt_events + (:state = 'in_doubt'),
-    content_id = iif(:state IN ('accepted', 'in_doubt'), content_id, (
-        SELECT content_id FROM event WHERE recipient_id = recipient.id AND what = 'in_doubt'
-        ORDER BY id DESC LIMIT 1)),
-    consented = iif(:state IN ('accepted', 'in_doubt'), 0, consented),
-    phase = iif(:state = 'pending' AND due_at > 0, phase, :phase),
-    reply = iif(:state = 'pending' AND due_at > 0, reply, :reply),
-    reason = iif(:state = 'pending' AND due_at > 0, reason, :reason)
-WHERE id = :id
-    AND iif(:of_released, state IN ('pending', 'deferred'), state = 'in_flight')
-"""
-
-_REMEMBER = """
-INSERT INTO event (recipient_id, at, what, attempt, begun_at, phase, reply, reason, content_id)
-SELECT id, ?, state, attempts, last_attempt_at, phase, reply, reason, content_id
-FROM recipient WHERE id = ?
-"""
-
-_REMEMBERED = frozenset({State.DEFERRED, State.FAILED, State.EXPIRED, State.IN_DOUBT})
-
-_RECOVER = """
-UPDATE recipient
-SET state = 'in_doubt', attempts = attempts + 1, in_doubt_events = in_doubt_events + 1,
-    consented = 0, phase = 'dot', reply = '',
-    reason = 'the run ended before it knew what became of this message'
-WHERE campaign_id = ? AND state = 'in_flight'
-RETURNING id
-"""
-
-_GRANT = """
-INSERT INTO granted VALUES (?, ?, ?, ?, ?)
-ON CONFLICT (account, domain, second) DO UPDATE
-SET at = max(at, excluded.at), number = number + excluded.number
-"""
-
 
 class SqliteLedger:
     """`path` None is a scratch ledger, which is gone when closed; it can begin as the copy of one.
@@ -113,12 +46,14 @@ class SqliteLedger:
     def __init__(self, path: Path | None, copy_of: Path | None = None) -> None:
         self.name = str(path or copy_of or "scratch ledger")
         self._lock: sqlite3.Connection | None = None
+        self._held_since = time.time()
         if path is not None:
             self._lock = run_lock(path)
         try:
             self._db = opened(path) if copy_of is None else copied(copy_of)
         except sqlite3.Error as error:
             raise LedgerError(f"{self.name}: {error}") from error
+        self.contents = Contents(self._db, self.name)
 
     def close(self) -> None:
         self._db.close()
@@ -176,23 +111,6 @@ class SqliteLedger:
         ).rowcount
 
     @guarded
-    def set_content_digest(self, campaign: CampaignRecord, digest: str) -> None:
-        self._db.execute(
-            "UPDATE campaign SET content_digest = ? WHERE id = ?", (digest, campaign.id)
-        )
-
-    @guarded
-    def set_meant_again(self, campaign: CampaignRecord, digest: str) -> None:
-        """That people who have the content `digest` by another name are to get it again: those who
-        are known by now.
-        """
-        self._db.execute(
-            "UPDATE campaign SET meant_again_digest = ?, meant_again_reading = reading"
-            " WHERE id = ?",
-            (digest, campaign.id),
-        )
-
-    @guarded
     def forget_finished(self, name: str) -> None:
         """Forgets a campaign in which nobody is left to send to: for rehearsals."""
         self._db.execute(
@@ -200,39 +118,6 @@ class SqliteLedger:
             " WHERE campaign_id = campaign.id AND state IN ('pending', 'deferred', 'in_flight'))",
             (name,),
         )
-
-    @guarded
-    def set_proven(self, campaign: CampaignRecord, digest: str) -> None:
-        """Everyone unsent was composed with the content `digest`."""
-        self._db.execute(
-            "UPDATE campaign SET proven_digest = ?, proven_reading = reading WHERE id = ?",
-            (digest, campaign.id),
-        )
-
-    @guarded
-    def set_files_digest(self, recipient: Recipient, digest: str) -> None:
-        """What the attachments of this person alone were when they were checked."""
-        self._db.execute(
-            "UPDATE recipient SET files_digest = ? WHERE id = ?", (digest, recipient.id)
-        )
-
-    @guarded
-    def sent_before(
-        self, campaign: CampaignRecord, digest: str, columns: Iterable[str] = ()
-    ) -> tuple[str, int] | None:
-        """Another campaign with the content `digest`, and how many of those who are unsent here it
-        was sent to, if anybody: who has other `columns` there has another message.
-        """
-        meant = campaign.meant_again_digest == digest
-        values = {
-            "campaign": campaign.id,
-            "digest": digest,
-            "meant_reading": campaign.meant_again_reading if meant else 0,
-        }
-        same = [_SAME_CELL.format(column) for column in columns if column.isidentifier()]
-        sql = " ".join([_SENT_BEFORE, *same, _MOST_FIRST])
-        found: tuple[str, int] | None = self._db.execute(sql, values).fetchone()
-        return found
 
     @guarded
     def unsent_among(self, campaign: CampaignRecord, keys: Iterator[str]) -> int:
@@ -247,38 +132,6 @@ class SqliteLedger:
             number += int(found)
         return number
 
-    @guarded
-    def content_id(self, campaign: CampaignRecord, digest: str) -> int:
-        """The content `digest` of this campaign, made known if it is new."""
-        self._db.execute(
-            "INSERT INTO content (campaign_id, digest) VALUES (?, ?) ON CONFLICT DO NOTHING",
-            (campaign.id, digest),
-        )
-        [id_] = self._db.execute(
-            "SELECT id FROM content WHERE campaign_id = ? AND digest = ?", (campaign.id, digest)
-        ).fetchone()
-        return int(id_)
-
-    @guarded
-    def who_has(self, campaign: CampaignRecord, content_id: int) -> tuple[int, int]:
-        """How many have, or may have, this content, and how many another."""
-        this, other = self._db.execute(
-            "SELECT count(*) FILTER (WHERE content_id = ?), count(*) FILTER (WHERE content_id <> ?)"
-            f" FROM recipient NOT INDEXED WHERE campaign_id = ? AND {HAS_IT}",
-            (content_id, content_id, campaign.id),
-        ).fetchone()
-        return int(this), int(other)
-
-    @guarded
-    def is_proven(self, campaign: CampaignRecord, content_id: int) -> bool:
-        """Whether this content was accepted for anybody."""
-        found = self._db.execute(
-            "SELECT 1 FROM recipient WHERE campaign_id = ? AND state = 'accepted'"
-            " AND content_id = ? LIMIT 1",
-            (campaign.id, content_id),
-        ).fetchone()
-        return found is not None
-
     # -- sending ---------------------------------------------------------------------------------
 
     @guarded
@@ -289,14 +142,7 @@ class SqliteLedger:
         yet, may still have the message: they are in doubt as before.
         """
         with self._transaction():
-            ids = [id_ for [id_] in self._db.execute(_RECOVER, (campaign.id,)).fetchall()]
-            self._db.executemany(_REMEMBER, ((now, id_) for id_ in ids))
-            self._db.execute(
-                "UPDATE recipient SET state = 'in_doubt' WHERE campaign_id = ?"
-                " AND state IN ('pending', 'deferred') AND in_doubt_events > 0 AND NOT consented",
-                (campaign.id,),
-            )
-        return len(ids)
+            return outcomes.recover(self._db, campaign.id, now)
 
     @guarded
     def resend_in_doubt(self, campaign: CampaignRecord, now: float) -> int:
@@ -307,7 +153,8 @@ class SqliteLedger:
         """
         ids = self._db.execute(
             "UPDATE recipient SET state = iif(due_at > :now, 'deferred', 'pending'),"
-            " due_at = iif(due_at > :now, due_at, 0), changed_reading = reading,"
+            " due_at = iif(due_at > :now, due_at, 0), again_at = :now,"
+            " changed_reading = reading,"
             " reason = 'is in doubt; to be sent to again, as the campaign says'"
             " WHERE campaign_id = :campaign AND state = 'in_doubt'"
             " AND reading = (SELECT reading FROM campaign WHERE id = campaign_id)"
@@ -370,9 +217,8 @@ class SqliteLedger:
     @guarded
     def begin_run(self, campaign: CampaignRecord, now: float) -> int:
         """Records that a run sends from now on; its id."""
-        self._db.execute(
-            "UPDATE run SET ended_at = started_at WHERE ended_at IS NULL"  # they were killed
-        )
+        # They were killed.
+        self._db.execute("UPDATE run SET ended_at = started_at WHERE ended_at IS NULL")
         sql = "INSERT INTO run (campaign_id, started_at) VALUES (?, ?) RETURNING id"
         [id_] = self._db.execute(sql, (campaign.id, now)).fetchone()
         return int(id_)
@@ -382,12 +228,12 @@ class SqliteLedger:
         self._db.execute("UPDATE run SET ended_at = ? WHERE id = ?", (now, run_id))
 
     @guarded
-    def is_asked_to_stop(self, run_id: int) -> bool:
-        """Whether another process asked this run to end; see `stopping.py`."""
+    def is_asked_to_stop(self, campaign: CampaignRecord) -> bool:
+        """Whether another process asked the run that holds this ledger to end; see `stopping`."""
         [at] = self._db.execute(
-            "SELECT stop_requested_at FROM run WHERE id = ?", (run_id,)
+            "SELECT stop_asked_at FROM campaign WHERE id = ?", (campaign.id,)
         ).fetchone()
-        return at is not None
+        return float(at) >= self._held_since
 
     def claims(self, campaign: CampaignRecord) -> Claims:
         """The claims of a run that begins."""
@@ -399,26 +245,15 @@ class SqliteLedger:
     ) -> None:
         """Commits all of `changes`, or none: outcomes first, then intents with their grants.
 
-        `content_id` is the content that these intents give, see `content_id`.
+        `content_id` is the content that these intents give, see `Contents`.
         """
-        settlements = [change for change in changes if isinstance(change, Settlement)]
-        intents = [change for change in changes if isinstance(change, Intent)]
         with self._transaction():
-            if settlements:
-                self._all(_SETTLE, map(_settlement_row, settlements), len(settlements))
-                refused = (s for s in settlements if s.state in _REMEMBERED)
-                self._db.executemany(_REMEMBER, ((s.at, s.recipient_id) for s in refused))
-            if intents:
-                rows = ((content_id, *_intent_row(intent)) for intent in intents)
-                self._all(_INTEND, rows, len(intents))
-                self._db.executemany(_GRANT, _grant_rows(account, intents))
-
-    def _all(self, sql: str, rows: Iterable[Any], expected: int) -> None:
-        if (changed := self._db.executemany(sql, rows).rowcount) != expected:
-            raise LedgerError(
-                f"{self.name}: {expected - changed} recipients are not in the state that this run"
-                " left them in; something else wrote to the ledger"
-            )
+            strayed = outcomes.record(self._db, account, content_id, changes)
+            if strayed:
+                raise LedgerError(
+                    f"{self.name}: {strayed} recipients are not in the state that this run left"
+                    " them in; something else wrote to the ledger"
+                )
 
     @guarded
     def grants(self, account: str, now: float) -> dict[str, list[tuple[float, int]]]:
@@ -457,32 +292,3 @@ class SqliteLedger:
     @guarded
     def _execute(self, sql: str) -> None:
         self._db.execute(sql)
-
-
-def _intent_row(intent: Intent) -> tuple[Any, ...]:
-    return intent.message_id, intent.at, intent.at, intent.recipient_id
-
-
-def _grant_rows(account: str, intents: Sequence[Intent]) -> Iterator[tuple[Any, ...]]:
-    """All together under "", and by domain where the domain has rates: one row each."""
-    granted: defaultdict[str, list[float]] = defaultdict(list)
-    for intent in intents:
-        granted[""].append(intent.granted_at)
-        if intent.rated_domain:
-            granted[intent.rated_domain].append(intent.granted_at)
-    for domain, times in granted.items():
-        yield account, domain, int(max(times)), max(times), len(times)
-
-
-def _settlement_row(settled: Settlement) -> dict[str, Any]:
-    outcome = settled.outcome
-    return {
-        "id": settled.recipient_id,
-        "state": settled.state,
-        "due_at": settled.due_at,
-        "counted": settled.state is not State.PENDING,
-        "phase": outcome.phase,
-        "reply": str(outcome.reply or ""),
-        "reason": "" if settled.state is State.ACCEPTED else str(outcome),
-        "of_released": settled.of_released,
-    }

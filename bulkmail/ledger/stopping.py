@@ -12,8 +12,8 @@ from bulkmail.ledger.records import CampaignRecord
 BUSY_SECONDS = 2
 
 _ASK = """
-UPDATE run SET stop_requested_at = coalesce(stop_requested_at, ?)
-WHERE campaign_id = ? AND ended_at IS NULL
+UPDATE campaign SET stop_asked_at = ?
+WHERE id = ? AND EXISTS (SELECT 1 FROM run WHERE campaign_id = campaign.id AND ended_at IS NULL)
 """
 
 

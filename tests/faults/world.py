@@ -165,7 +165,7 @@ class World:
         """Runs the campaign; what came of it. `submission` is what differs there."""
         ledger, record = self.enrol()
         server = replace(peer.submission, **submission)
-        changes = CampaignLedger(ledger, record, server.account, ledger.content_id(record, "c"))
+        changes = CampaignLedger(ledger, record, server.account, ledger.contents.id_of(record, "c"))
         dialled = Dialled(SubmissionServer(server, timeouts, self.remarks.append), before)
         changes.on_failure = lambda: self._ledger_failed(changes)
         with mock.patch.object(pace, "FIRST_HOLD", hold):

@@ -12,6 +12,7 @@ CREATE TABLE campaign (
     meant_again_reading INTEGER NOT NULL DEFAULT 0, -- if they were known by this reading
     proven_digest   TEXT NOT NULL DEFAULT '', -- with this content everyone was composed once …
     proven_reading  INTEGER NOT NULL DEFAULT 0, -- … who was known by that reading
+    stop_asked_at   REAL NOT NULL DEFAULT 0,  -- when another process told its run to end
     cancelled_at    REAL                      -- its author gave it up, and has not taken that back
 );
 
@@ -43,6 +44,7 @@ CREATE TABLE recipient (
     consented        INTEGER NOT NULL DEFAULT 0, -- 1: a person said to send again, despite doubt
     first_attempt_at REAL,                    -- of those that count; also the Date of its message
     last_attempt_at  REAL,
+    again_at         REAL NOT NULL DEFAULT 0, -- when it was decided to try again: patience begins anew
     due_at           REAL NOT NULL DEFAULT 0, -- when a deferred recipient may be tried again
     phase            TEXT NOT NULL DEFAULT '', -- of the last outcome
     reply            TEXT NOT NULL DEFAULT '',
@@ -82,8 +84,7 @@ CREATE TABLE run (
     id                 INTEGER PRIMARY KEY,
     campaign_id        INTEGER NOT NULL REFERENCES campaign ON DELETE CASCADE,
     started_at         REAL NOT NULL,
-    ended_at           REAL,
-    stop_requested_at  REAL                   -- from another process
+    ended_at           REAL
 );
 
 -- Addresses that no campaign of the project sends to.
