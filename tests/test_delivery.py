@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import re
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -1053,3 +1054,23 @@ async def test_a_released_message_has_the_date_that_is_recorded(
     assert await campaign.run(server) is None
     [recorded] = campaign.ledger._db.execute("SELECT first_attempt_at FROM recipient").fetchone()
     assert len(dates) == 2 and list(dates)[-1] == recorded
+
+
+async def test_a_session_that_heard_many_refusals_is_followed_by_another(
+    serve: StartServer, enrol: Enrol
+) -> None:
+    """Servers answer slower and hang up after so many errors: none sees ten in a row,
+    and one whose messages are taken now and then goes on.
+    """
+    campaign = enrol(60)
+    said: list[str] = []
+
+    def answer(verb: str, argument: str) -> bytes | None:
+        unknown = verb == "RCPT" and not any(f"<p{n}@" in argument for n in (0, 30, 36, 42))
+        said.append("-" if unknown else verb)
+        return b"550 5.1.1 unknown\r\n" if unknown else None
+
+    await campaign.run(await serve(answer=answer), replace(QUICK, connections=1))
+    assert campaign.states() == {"accepted": 4, "failed": 56}
+    heard = "".join({"CONNECT": "|", ".": "+", "-": "-"}.get(verb, "") for verb in said)
+    assert [len(one) for one in re.split(r"[|+]+", heard) if one] == [9, 9, 9, 2, 5, 5, 9, 8]

@@ -27,6 +27,10 @@ else is there."""
 LONG_PATIENCE, MANY_OTHERS = 8, 50
 """Of a message to which it is said that it is too much, and of others accepted meanwhile."""
 
+REFUSALS_BORNE = 8
+"""In a row on one session, while one more may be on its way; then a new one. Servers count them:
+Postfix answers slower from the tenth on and hangs up after twenty."""
+
 JITTER = 0.2
 """The part of a pause by which it can be longer."""
 
@@ -90,6 +94,7 @@ class Worker:
         self._shared = shared
         self._session: Session | None = None
         self._retired = False
+        self._refused_in_a_row = 0
         self._failures = 0
         self._last_failure = ""
 
@@ -141,12 +146,18 @@ class Worker:
         """A session that takes mail; None if the run is to end, or if others have one."""
         if (session := self._session) is not None:
             failed = self._retired or session.ended is not None
-            if not failed and session.submitted < self._shared.limits.messages_per_connection:
+            if not failed and not self._is_used_up(session):
                 return session
             if failed:
                 self._failed(session.ended or self._last_failure)
             await self._close()
         return await self._connect()
+
+    def _is_used_up(self, session: Session) -> bool:
+        return (
+            session.submitted >= self._shared.limits.messages_per_connection
+            or self._refused_in_a_row >= REFUSALS_BORNE
+        )
 
     async def _connect(self) -> Session | None:
         shared = self._shared
@@ -165,7 +176,7 @@ class Worker:
                 shared.halt.call(Stop(error.status, str(error)))
             else:
                 if session is not None:
-                    self._session, self._retired = session, False
+                    self._session, self._retired, self._refused_in_a_row = session, False, 0
                     shared.sessions.add(session)
                 return session
         return None
@@ -220,6 +231,9 @@ class Worker:
         shared = self._shared
         verdict = judge(outcome)
         concern, state = verdict.concern, verdict.state
+        if outcome.reply is not None:
+            is_refused = state is not State.ACCEPTED
+            self._refused_in_a_row = self._refused_in_a_row + 1 if is_refused else 0
         is_sent = outcome.phase is not Phase.UNSENDABLE
         if concern is Concern.MESSAGE and is_sent and not shared.content_proven:
             concern, state = Concern.RUN, State.PENDING
