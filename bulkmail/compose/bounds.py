@@ -11,7 +11,7 @@ from elsewhere, not a wall against somebody who attacks their own machine. It kn
 nor mail.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sized
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from functools import partial
 from itertools import chain, islice
 from types import BuiltinMethodType, MappingProxyType, MethodType
@@ -252,9 +252,15 @@ class BoundedTemplate(Template):
 
     environment: "BoundedEnvironment"
 
-    def render(self, *args: Any, **kwargs: Any) -> str:
-        self.environment.meter.renew()
-        return super().render(*args, **kwargs)
+    def rendered(self, names: Mapping[str, object]) -> str:
+        """As `render` of Jinja2, without what only other callers need; half as long."""
+        environment = self.environment
+        environment.meter.renew()
+        context = Context(environment, {**self.globals, **names}, self.name, self.blocks)
+        try:
+            return environment.concat(self.root_render_func(context))
+        except Exception:
+            environment.handle_exception()
 
     def _get_default_module(self, ctx: Context | None = None) -> Any:
         """Made anew for each import: Jinja2 would keep it, and what one recipient's rendering did

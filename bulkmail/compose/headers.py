@@ -83,8 +83,11 @@ def list_id_header(phrase: str, list_id: str) -> bytes:
 
 def unstructured(text: str, used: int) -> str:
     """`text` as the value of an unstructured field; `used` characters stand on its line already."""
+    is_plain = _PLAIN.fullmatch(text) and "=?" not in text and text == text.strip()
+    if is_plain and used + len(text) <= LINE_LENGTH:
+        return text
     check_header_text(text)
-    if _PLAIN.fullmatch(text) and "=?" not in text and text == text.strip():
+    if is_plain:
         folded = _folded(text, used)
         if folded is not None:
             return folded
@@ -126,11 +129,12 @@ def _word_room(used: int) -> int:
 
 
 def _phrase(text: str, used: int) -> str:
-    check_header_text(text)
-    if "=?" in text or not _PLAIN.fullmatch(text) or len(text) > LINE_LENGTH - used - 2:
-        return encoded_words(text, used)
-    if _PHRASE.fullmatch(text) and text == " ".join(text.split()):
+    fits = len(text) <= LINE_LENGTH - used - 2 and "=?" not in text
+    if fits and _PHRASE.fullmatch(text) and text == " ".join(text.split()):
         return text
+    check_header_text(text)
+    if not fits or not _PLAIN.fullmatch(text):
+        return encoded_words(text, used)
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 

@@ -15,10 +15,9 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from urllib.parse import quote
 
-from jinja2 import Template
-
 from bulkmail.address import address_key, domain_of, wire_address
 from bulkmail.compose import headers
+from bulkmail.compose.bounds import BoundedTemplate
 from bulkmail.compose.content_ids import with_content_ids
 from bulkmail.compose.names import Load
 from bulkmail.compose.plain_text import plain_text
@@ -237,7 +236,7 @@ class Composer:
                 raise RenderError(file.path.place, str(error)) from None
         return files
 
-    def _inline(self, source: Source) -> Template:
+    def _inline(self, source: Source) -> BoundedTemplate:
         return self._templates.inline(source.text, source.place)
 
     def _context(self, recipient: Recipient) -> dict[str, object]:

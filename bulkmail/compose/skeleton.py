@@ -165,7 +165,9 @@ def in_quoted_printable(data: bytes) -> bytes:
 
 def canonical(text: str) -> bytes:
     """UTF-8 with CRLF line ends (RFC 2045 6.7, 6.8 ask for it before encoding), ending in one."""
-    lines = text.replace("\r\n", "\n").replace("\r", "\n").rstrip("\n") + "\n"
+    if "\r" in text:
+        text = text.replace("\r\n", "\n").replace("\r", "\n")
+    lines = text.rstrip("\n") + "\n"
     return lines.replace("\n", "\r\n").encode("utf-8")
 
 

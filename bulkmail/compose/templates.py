@@ -14,7 +14,6 @@ from itertools import islice
 from jinja2 import (
     FunctionLoader,
     StrictUndefined,
-    Template,
     TemplateNotFound,
     TemplatesNotFound,
     TemplateSyntaxError,
@@ -22,7 +21,7 @@ from jinja2 import (
 )
 
 from bulkmail.compose import blocks
-from bulkmail.compose.bounds import BoundedEnvironment
+from bulkmail.compose.bounds import BoundedEnvironment, BoundedTemplate
 from bulkmail.compose.names import Load, reachable
 
 MAX_WAYS = 50
@@ -79,27 +78,29 @@ class Templates:
             auto_reload=False,
         )
 
-    def html(self, name: str) -> Template:
+    def html(self, name: str) -> BoundedTemplate:
         """The HTML template `name`. Raises RenderError."""
         return self._get(self._html, name)
 
-    def text(self, name: str) -> Template:
+    def text(self, name: str) -> BoundedTemplate:
         """The plain text template `name`. Raises RenderError."""
         return self._get(self._text, name)
 
-    def inline(self, source: str, place: str) -> Template:
+    def inline(self, source: str, place: str) -> BoundedTemplate:
         """A text template that stands in the campaign file at `place`. Raises RenderError."""
         try:
             template = self._text.from_string(source)
         except Exception as error:  # Python's own compiler can give up, too
             raise RenderError(place, self._message(error, ())) from None
+        assert isinstance(template, BoundedTemplate)
         template.filename = place
         return template
 
-    def _get(self, environment: BoundedEnvironment, name: str) -> Template:
+    def _get(self, environment: BoundedEnvironment, name: str) -> BoundedTemplate:
         try:
             template = environment.get_template(name)
             self._check_blocks(environment, name)
+            assert isinstance(template, BoundedTemplate)
             return template
         except RenderError:
             raise
@@ -153,10 +154,10 @@ class Templates:
             for way in self._ways(environment, parent, (*below, name)):
                 yield None if way is None else [tree, *way]
 
-    def render(self, template: Template, context: Mapping[str, object]) -> str:
+    def render(self, template: BoundedTemplate, context: Mapping[str, object]) -> str:
         """Raises RenderError with the innermost template line for whatever goes wrong inside."""
         try:
-            text = template.render(context)
+            text = template.rendered(context)
         except Exception as error:  # whatever a template can raise is the template's error
             place = self._place(error) or template.filename or "template"
             raise RenderError(place, self._message(error, context)) from None
