@@ -54,7 +54,11 @@ class Rate:
 
 @dataclass(frozen=True, slots=True)
 class Submission:
-    """A submission server (RFC 6409) and the login used there. The password is never shown."""
+    """A submission server (RFC 6409) and the login used there. The password is never shown.
+
+    `pipelining`: whether more than one command may be under way where the server announces that;
+    `window`: so many messages at once, where it has CHUNKING.
+    """
 
     host: str
     port: int
@@ -63,6 +67,8 @@ class Submission:
     password: str | None = field(default=None, repr=False)
     ca_file: str | None = None
     helo: str | None = None
+    pipelining: bool = True
+    window: int = 16
 
     @property
     def account(self) -> str:

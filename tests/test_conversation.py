@@ -1,7 +1,8 @@
 """The conversation against scripted replies, without a socket.
 
 What is written is shortened:
-`M1` is MAIL for the first message, `R1` its RCPT, `D` DATA, `C1` its content, `.` the dot, `X` RSET.
+`M1` is MAIL for the first message, `R1` its RCPT, `D` DATA, `C1` its content, `.` the dot, `X` RSET,
+`B1` BDAT with the content.
 """
 
 import re
@@ -14,9 +15,9 @@ from hypothesis import strategies as st
 
 from bulkmail.model import Envelope, MailObject, Outcome, Phase, Reply, State
 from bulkmail.sandbox.receiving import Behaviour, Received, Receiver
+from bulkmail.smtp.announced import Announced
 from bulkmail.smtp.conversation import (
     MAX_JOINED_BYTES,
-    Announced,
     Conversation,
     Ending,
     stuffed,
@@ -27,6 +28,7 @@ from bulkmail.smtp.reply import make_reply
 OK = b"250 2.0.0 ok\r\n"
 MAIL_OK = b"250 2.1.0 ok\r\n"
 RCPT_OK = b"250 2.1.5 ok\r\n"
+RSET_OK = b"250 2.0.0 flushed\r\n"
 GO = b"354 go\r\n"
 NO_USER = b"550 5.1.1 no such user\r\n"
 NO_RCPT = b"554 5.5.1 no valid recipients\r\n"
@@ -36,11 +38,32 @@ _SHORT = [
     (rb"MAIL FROM:<sender(\d)@example\.org>\r\n", rb"M\1 "),
     (rb"RCPT TO:<to(\d)@example\.com>\r\n", rb"R\1 "),
     (rb"DATA\r\n", b"D "),
+    (rb"BDAT 11 LAST\r\nContent (\d)\r\n", rb"B\1 "),
     (rb"RSET\r\n", b"X "),
     (rb"Content (\d)\r\n", rb"C\1 "),
     (rb"\.\r\n", b". "),
     (rb"QUIT\r\n", b"Q "),
 ]
+
+
+POSTFIX = b"250 2.1.0 Ok\r\n", b"250 2.1.5 Ok\r\n", b"250 2.0.0 Ok: queued as 4T2\r\n"
+EXIM = b"250 OK\r\n", b"250 Accepted\r\n", b"250 OK id=1rAbCd-0001\r\n"
+EXCHANGE = (
+    b"250 2.1.0 Sender OK\r\n",
+    b"250 2.1.5 Recipient OK\r\n",
+    b"250 2.6.0 <1@x> [InternalId=1] Queued mail for delivery\r\n",
+)
+GMAIL = (
+    b"250 2.1.0 OK d9-44f - gsmtp\r\n",
+    b"250 2.1.5 OK d9-44f - gsmtp\r\n",
+    b"250 2.0.0 OK  1700000000 d9-44f - gsmtp\r\n",
+)
+SAME = b"250 OK\r\n", b"250 OK\r\n", b"250 OK\r\n"
+LMTP = b"250 2.1.0 ok\r\n", b"250 2.1.5 ok\r\n", b"250 2.1.5 Ok SESSIONID=<x-1>\r\n"
+SERVERS = pytest.mark.parametrize(
+    "server", [POSTFIX, EXIM, EXCHANGE, GMAIL, SAME], ids=["postfix", "exim", "exchange", "gmail", "same"]
+)  # fmt: skip
+Server = tuple[bytes, bytes, bytes]
 
 
 def mail(number: int, content: bytes | None = None) -> MailObject:
@@ -98,6 +121,19 @@ def plain() -> Session:
 
 def pipelining() -> Session:
     return Session(Conversation(Announced(pipelining=True)))
+
+
+def chunking(window: int = 3, *, warm: Server | None = None) -> Session:
+    """`warm`: a server of which two messages were taken already, so that its replies are known."""
+    announced = Announced(pipelining=True, chunking=True)
+    session = Session(Conversation(announced, max(2, window)))
+    if warm is not None:
+        mail_ok, rcpt_ok, end_ok = warm
+        session.offer(8, 9)
+        session.answer(mail_ok, rcpt_ok, end_ok, RSET_OK, mail_ok, rcpt_ok, end_ok)
+        session.outcomes.clear()
+    session.conversation._window = window
+    return session
 
 
 def test_plain_says_one_command_at_a_time() -> None:
@@ -374,25 +410,6 @@ def test_size_is_announced_where_the_server_has_it() -> None:
 
 
 # -- replies that are missing or too many ---------------------------------------------------------
-
-POSTFIX = b"250 2.1.0 Ok\r\n", b"250 2.1.5 Ok\r\n", b"250 2.0.0 Ok: queued as 4T2\r\n"
-EXIM = b"250 OK\r\n", b"250 Accepted\r\n", b"250 OK id=1rAbCd-0001\r\n"
-EXCHANGE = (
-    b"250 2.1.0 Sender OK\r\n",
-    b"250 2.1.5 Recipient OK\r\n",
-    b"250 2.6.0 <1@x> [InternalId=1] Queued mail for delivery\r\n",
-)
-GMAIL = (
-    b"250 2.1.0 OK d9-44f - gsmtp\r\n",
-    b"250 2.1.5 OK d9-44f - gsmtp\r\n",
-    b"250 2.0.0 OK  1700000000 d9-44f - gsmtp\r\n",
-)
-SAME = b"250 OK\r\n", b"250 OK\r\n", b"250 OK\r\n"
-LMTP = b"250 2.1.0 ok\r\n", b"250 2.1.5 ok\r\n", b"250 2.1.5 Ok SESSIONID=<x-1>\r\n"
-SERVERS = pytest.mark.parametrize(
-    "server", [POSTFIX, EXIM, EXCHANGE, GMAIL, SAME], ids=["postfix", "exim", "exchange", "gmail", "same"]
-)  # fmt: skip
-Server = tuple[bytes, bytes, bytes]
 
 
 def joined(server: Server, alone_first: bool = False) -> Session:
@@ -694,15 +711,21 @@ def server_with(extensions: tuple[str, ...], received: list[Received]) -> Receiv
 
 
 @settings(deadline=None)
-@given(st.booleans(), st.lists(st.sampled_from(sorted(KINDS)), max_size=20), st.data())
+@given(
+    st.sampled_from([[], ["PIPELINING"], ["PIPELINING", "CHUNKING"]]),
+    st.lists(st.sampled_from(sorted(KINDS)), max_size=20),
+    st.data(),
+)
 def test_each_gets_its_own_outcome_whatever_goes_unsaid_between(
-    pipelined: bool, kinds: list[str], data: st.DataObject
+    wire: list[str], kinds: list[str], data: st.DataObject
 ) -> None:
     """No reply is credited to another, with an honest server, in any portions and interleaving."""
-    extensions = ("SIZE 1000", *(["PIPELINING"] if pipelined else []))
+    extensions = ("SIZE 1000", *wire)
     received: list[Received] = []
     server = server_with(extensions, received)
-    conversation = Conversation(Announced(pipelining=pipelined, size=True, max_bytes=1000))
+    conversation = Conversation(
+        Announced("PIPELINING" in wire, "CHUNKING" in wire, size=True, max_bytes=1000), 4
+    )
     mails = [
         MailObject(
             sized(KINDS[kind][1], KINDS[kind][0].format(n)).envelope,
@@ -736,6 +759,229 @@ def test_each_gets_its_own_outcome_whatever_goes_unsaid_between(
     assert [message.forward_paths for message in received] == [
         [f"to{n}@example.com"] for n, kind in enumerate(kinds) if kind == "fine"
     ]
+
+
+# -- CHUNKING -------------------------------------------------------------------------------------
+
+
+def test_messages_leave_whole_as_many_as_the_window_holds() -> None:
+    """RFC 3030: nothing is waited for. Each but the first begins with RSET."""
+    session = chunking(3)
+    assert session.conversation.room == 3
+    assert session.offer(1, 2, 3) == "M1 R1 B1 X M2 R2 B2 X M3 R3 B3"
+    assert session.conversation.room == 0
+    session.answer(MAIL_OK, RCPT_OK, OK, RSET_OK, MAIL_OK, RCPT_OK, OK)
+    assert session.phases() == {} and session.conversation.room == 0, "not certain yet"
+    session.answer(RSET_OK, MAIL_OK, RCPT_OK, OK)
+    assert session.phases() == {1: "dot 250", 2: "dot 250", 3: "dot 250"}
+    assert session.conversation.room == 3 and session.conversation.joined
+    assert session.offer(4) == "M4 R4 B4", "all was taken: there is nothing to reset"
+
+
+def test_content_is_not_stuffed_in_chunks() -> None:
+    conversation = Conversation(Announced(pipelining=True, chunking=True))
+    conversation.offer(mail(1, b".a\r\n..\r\n"))
+    assert (conversation.next_write() or b"").endswith(b"BDAT 8 LAST\r\n.a\r\n..\r\n")
+
+
+def test_chunking_without_pipelining_is_not_used() -> None:
+    session = Session(Conversation(Announced(chunking=True)))
+    assert session.offer(1) == "M1"
+    assert session.answer(OK, OK, GO) == "R1 D C1 ."
+
+
+@pytest.mark.parametrize("server", [POSTFIX, EXIM, EXCHANGE, GMAIL, LMTP])
+def test_replies_that_are_known_are_certain_at_once(server: Server) -> None:
+    """The window moves on with each message; nothing waits for the last one of it."""
+    mail_ok, rcpt_ok, end_ok = server
+    session = chunking(3, warm=server)
+    session.offer(1, 2, 3)
+    session.answer(mail_ok, rcpt_ok, end_ok)
+    assert session.phases() == {}, "the first was said without RSET"
+    session.answer(RSET_OK, mail_ok, rcpt_ok, end_ok)
+    assert session.phases() == {1: "dot 250", 2: "dot 250"}
+    assert session.offer(4) == "X M4 R4 B4"
+
+
+def test_the_replies_of_a_server_that_always_says_the_same_are_certain_once_all_came() -> None:
+    session = chunking(3, warm=None)
+    for _ in range(2):
+        session.offer(1, 2, 3)
+        session.answer(*[SAME[0]] * 10)
+        assert session.phases() == {}
+        session.answer(SAME[0])
+        assert session.phases() == {1: "dot 250", 2: "dot 250", 3: "dot 250"}
+        session.outcomes.clear()
+
+
+@pytest.mark.parametrize("missing", range(15))
+@pytest.mark.parametrize("server", [POSTFIX, SAME], ids=["postfix", "same"])
+def test_one_reply_that_is_missing_is_credited_to_nobody(server: Server, missing: int) -> None:
+    """Whichever it is. Everybody before it, if this server's replies can be told apart, has it; who
+    comes behind is in doubt.
+    """
+    session = chunking(4, warm=server)
+    session.offer(1, 2, 3, 4)
+    mail_ok, rcpt_ok, end_ok = server
+    replies = [*(mail_ok, rcpt_ok, end_ok, RSET_OK) * 4][:15]
+    del replies[missing]
+    if server is SAME:
+        replies = [SAME[0]] * 14
+    session.answer(*replies)
+    if session.conversation.ended is None:
+        session.conversation.end("no reply", Ending.ASTRAY)
+        session.written()
+    sure = (missing + 1) // 4 if server is POSTFIX else 0
+    assert session.phases() == {n: "dot 250" if n <= sure else "dot" for n in range(1, 5)}
+    assert session.conversation.broke_pipeline
+
+
+@pytest.mark.parametrize("extra", range(15))
+def test_one_reply_too_many_is_credited_to_nobody(extra: int) -> None:
+    """A reply said twice: nobody is accepted who was not answered."""
+    session = chunking(4, warm=POSTFIX)
+    session.offer(1, 2, 3, 4)
+    answered = 0
+    for place, reply in enumerate([*POSTFIX, RSET_OK] * 4):
+        session.answer(reply)
+        answered += place % 4 == 2
+        if place == extra:
+            session.answer(reply)
+        accepted = [n for n, phase in session.phases().items() if phase == "dot 250"]
+        assert all(n <= answered for n in accepted)
+    assert session.conversation.ended
+    assert sorted(session.phases()) == [1, 2, 3, 4]
+
+
+def test_one_reply_too_many_of_those_that_are_all_the_same() -> None:
+    """It is noticed if it is there by the time that the last one seems to be."""
+    session = chunking(4, warm=SAME)
+    session.offer(1, 2, 3, 4)
+    session.answer(SAME[0] * 14, SAME[0] * 2)
+    assert session.phases() == dict.fromkeys((1, 2, 3, 4), "dot")
+
+
+@pytest.mark.parametrize("server", [POSTFIX, LMTP])
+def test_a_reply_to_rcpt_is_none_to_the_end(server: Server) -> None:
+    """Also where its words were not heard before: an enhanced code of X.1 is about an address."""
+    session = chunking(3, warm=server)
+    session.offer(1)
+    session.answer(server[0], server[1], b"250 2.1.5 that one exists\r\n")
+    assert session.phases() == {1: "dot" if server is POSTFIX else "dot 250"}
+
+
+def test_a_refused_recipient_in_the_window_costs_nobody_else() -> None:
+    """What follows was said already; more is said once one of those is accepted."""
+    session = chunking(3, warm=POSTFIX)
+    session.offer(1, 2, 3)
+    mail_ok, rcpt_ok, end_ok = POSTFIX
+    session.answer(mail_ok, NO_USER, NO_RCPT)
+    assert session.phases() == {1: "rcpt 550"}
+    assert session.offer(4) == ""
+    assert session.answer(RSET_OK, mail_ok, rcpt_ok) == ""
+    assert session.answer(end_ok) == "X M4 R4 B4"
+    assert session.phases() == {1: "rcpt 550", 2: "dot 250"}
+    session.answer(RSET_OK, mail_ok, NO_USER, NO_RCPT, RSET_OK, mail_ok, rcpt_ok, end_ok)
+    assert session.phases() == {1: "rcpt 550", 2: "dot 250", 3: "rcpt 550", 4: "dot 250"}
+
+
+def test_a_row_of_refusals_costs_no_content() -> None:
+    session = chunking(3, warm=POSTFIX)
+    session.offer(1)
+    session.answer(MAIL_OK, NO_USER, NO_RCPT)
+    for number in (2, 3, 4):
+        assert session.offer(number) == f"X M{number} R{number}"
+        assert session.answer(RSET_OK, MAIL_OK, NO_USER) == ""
+    assert session.phases() == dict.fromkeys((1, 2, 3, 4), "rcpt 550")
+
+
+def test_421_in_the_window_is_about_one_and_the_rest_was_not_executed() -> None:
+    session = chunking(4, warm=POSTFIX)
+    session.offer(1, 2, 3, 4)
+    session.answer(MAIL_OK, RCPT_OK, POSTFIX[2], RSET_OK, MAIL_OK, b"421 4.3.2 bye\r\n")
+    assert session.phases() == {1: "dot 250", 2: "rcpt 421", 3: "mail", 4: "mail"}
+    assert not session.conversation.broke_pipeline
+
+
+def test_a_lost_connection_leaves_the_window_in_doubt() -> None:
+    session = chunking(3, warm=POSTFIX)
+    session.offer(1, 2, 3)
+    session.answer(MAIL_OK, RCPT_OK, POSTFIX[2], RSET_OK)
+    session.conversation.end("gone", Ending.CUT_OFF)
+    session.written()
+    assert session.phases() == {1: "dot 250", 2: "dot", 3: "dot"}
+
+
+@pytest.mark.parametrize(("ending", "phase"), [(Ending.CUT_OFF, "mail"), (Ending.ASTRAY, "dot")])
+def test_a_server_that_refuses_a_reset_and_closes_has_done_no_more(
+    ending: Ending, phase: str
+) -> None:
+    """Exim, after so many RSETs. Only if it closes: otherwise it may have gone on."""
+    session = chunking(3, warm=EXIM)
+    session.offer(1, 2, 3)
+    session.answer(EXIM[0], EXIM[1], EXIM[2], b"554 Too many nonmail commands\r\n")
+    assert session.conversation.room == 0
+    session.conversation.end("the server closed the connection", ending)
+    session.written()
+    assert session.phases() == {1: "dot 250", 2: phase, 3: phase}
+
+
+def test_a_server_that_refuses_a_reset_and_goes_on_is_heard_to_the_end() -> None:
+    session = chunking(3, warm=EXIM)
+    session.offer(1, 2)
+    session.answer(EXIM[0], EXIM[1], EXIM[2], b"500 what?\r\n", *EXIM)
+    assert session.phases() == {1: "dot 250", 2: "dot 250"}
+    assert session.conversation.ended == "RSET was answered 500 what?"
+
+
+@pytest.mark.parametrize(
+    ("code", "phase"), [(500, "data 500"), (502, "data 502"), (554, "dot 554")]
+)
+def test_a_server_that_does_not_know_bdat(code: int, phase: str) -> None:
+    """Nothing was taken: nobody is in doubt, and the next session is plain."""
+    session = chunking(3)
+    session.offer(1)
+    session.answer(MAIL_OK, RCPT_OK, b"%d no\r\n" % code)
+    assert session.phases() == {1: phase}
+    assert (session.conversation.ended is None) is (code == 554)
+
+
+def test_content_that_is_taken_for_nobody_is_in_doubt() -> None:
+    session = chunking(3)
+    session.offer(1)
+    session.answer(MAIL_OK, NO_USER, OK)
+    assert session.phases() == {1: "dot"} and session.conversation.ended
+
+
+def test_long_content_waits_for_its_recipient_and_leaves_in_pieces() -> None:
+    """Its end is handed out last; the next one follows behind it."""
+    conversation = Conversation(Announced(pipelining=True, chunking=True), 3)
+    big = b"x" * 998 + b"\r\n"
+    conversation.offer(mail(1, big * 200))
+    conversation.offer(mail(2))
+    assert (conversation.next_write() or b"").endswith(b"RCPT TO:<to1@example.com>\r\n")
+    assert conversation.next_write() is None
+    conversation.receive(MAIL_OK + RCPT_OK)
+    pieces = []
+    while (piece := conversation.next_write()) is not None:
+        pieces.append(piece)
+        assert len(piece) <= MAX_JOINED_BYTES
+    said = b"".join(pieces)
+    head, _, rest = said.partition(b"\r\n")
+    assert head == b"BDAT 200000 LAST" and rest[:200_000] == big * 200
+    assert rest[200_000:].startswith(b"RSET\r\nMAIL FROM:<sender2@example.org>\r\n")
+
+
+def test_lost_in_the_midst_of_a_chunk_is_before_its_end() -> None:
+    session = chunking(3)
+    session.conversation.offer(mail(1, (b"x" * 998 + b"\r\n") * 200))
+    session.conversation.next_write()
+    session.conversation.receive(MAIL_OK + RCPT_OK)
+    for _ in range(3):
+        session.conversation.next_write()
+    session.conversation.end("gone", Ending.CUT_OFF)
+    [(_, outcome)] = session.conversation.take_settled()
+    assert outcome == Outcome(Phase.CONTENT, None, "gone")
 
 
 @pytest.mark.parametrize(

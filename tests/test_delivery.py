@@ -125,11 +125,17 @@ async def enrol(tmp_path: Path) -> AsyncIterator[Enrol]:
         ledger.close()
 
 
+IN_TURN = ("PIPELINING",)
+"""Extensions with which no content is out before its recipient was taken."""
+
+
 def everyone(number: int) -> list[str]:
     return [f"p{n}@example.com" for n in range(number)]
 
 
-@pytest.mark.parametrize("extensions", [(), ("PIPELINING", "SIZE 1000000")])
+@pytest.mark.parametrize(
+    "extensions", [(), ("PIPELINING", "SIZE 1000000"), ("PIPELINING", "CHUNKING")]
+)
 async def test_everyone_gets_it_once(
     serve: StartServer, enrol: Enrol, extensions: tuple[str, ...]
 ) -> None:
@@ -376,7 +382,7 @@ async def test_a_message_that_breaks_its_session_does_not_hold_up_the_others(
             tried.append(argument)
             raise Hangup
 
-    server, campaign = await serve(answer=answer), enrol(30)
+    server, campaign = await serve(answer=answer, extensions=IN_TURN), enrol(30)
     stop = await campaign.run(server, replace(QUICK, connections=1, wait=60))
     assert stop is not None and stop.status is ExitStatus.CONTINUE
     assert campaign.states() == {"accepted": 29, "deferred": 1}
@@ -386,7 +392,7 @@ async def test_a_message_that_breaks_its_session_does_not_hold_up_the_others(
 async def test_a_server_that_breaks_all_sessions_blames_nobody(
     serve: StartServer, enrol: Enrol
 ) -> None:
-    server, campaign = await serve(), enrol(30)
+    server, campaign = await serve(extensions=IN_TURN), enrol(30)
     server.server.behaviour.answer = lambda verb, argument: (
         _hang_up() if verb == "RCPT" and len(server.received) >= 10 else None
     )
@@ -451,7 +457,7 @@ async def test_connections_that_break_before_the_dot_lose_nobody(
         if verb == "RCPT" and next(numbers) % 17 == 0:
             raise Hangup
 
-    server, campaign = await serve(answer=answer), enrol(200)
+    server, campaign = await serve(answer=answer, extensions=IN_TURN), enrol(200)
     assert await campaign.run(server) is None
     assert campaign.states() == {"accepted": 200}
     assert sorted(server.paths) == sorted(everyone(200))
@@ -803,7 +809,10 @@ async def test_connections_that_break_lose_nobody_of_a_domain_apart(
         if verb == "RCPT" and next(numbers) % 7 == 0:
             raise Hangup
 
-    server, campaign = await serve(answer=answer), enrol(90, lambda n: f"p{n}@d{n // 30}.example")
+    server, campaign = (
+        await serve(answer=answer, extensions=IN_TURN),
+        enrol(90, lambda n: f"p{n}@d{n // 30}.example"),
+    )
     assert await campaign.run(server, domain_rates={"*": [Rate(200, 1)]}) is None
     assert campaign.states() == {"accepted": 90}
     assert len(server.paths) == len(set(server.paths)) == 90

@@ -66,7 +66,9 @@ async def test_a_server_that_goes_away_amid_tls_may_be_back(
 
 
 @pytest.mark.parametrize("starttls", [False, True])
-@pytest.mark.parametrize("extensions", [(), ("PIPELINING", "SIZE 1000000")])
+@pytest.mark.parametrize(
+    "extensions", [(), ("PIPELINING", "SIZE 1000000"), ("PIPELINING", "CHUNKING")]
+)
 async def test_messages_arrive_as_they_were_composed(
     serve: StartServer, starttls: bool, extensions: tuple[str, ...]
 ) -> None:

@@ -128,6 +128,8 @@ class Campaign(Located):
             None,
             ca_file,
             smtp.helo,
+            smtp.pipelining == "auto",
+            smtp.window,
         )
 
     def submission(self) -> Submission:

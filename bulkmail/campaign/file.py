@@ -188,6 +188,8 @@ class Smtp(_Part):
     helo: Annotated[str, Field(pattern=r"^[A-Za-z0-9.:\[\]-]+$")] | None = None
     connections: Annotated[int, Field(ge=1, le=1000)] = 4
     messages_per_connection: Annotated[int, Field(ge=1)] = 100
+    pipelining: Literal["auto", "off"] = "auto"
+    window: Annotated[int, Field(ge=1, le=10_000)] = 16
 
     @model_validator(mode="after")
     def _agree(self) -> "Smtp":

@@ -1,5 +1,5 @@
-"""The server's side of SMTP (RFC 5321, 1870, 2920, 4954, 6152, 6531), without I/O: bytes in, bytes
-out.
+"""The server's side of SMTP (RFC 5321, 1870, 2920, 3030, 4954, 6152, 6531), without I/O: bytes in,
+bytes out.
 
 Honest by default, and strict: what the extensions it announces do not allow, it refuses, so that
 what it keeps was legal to send. What it announces is told; `Behaviour.answer` can replace any
@@ -10,7 +10,7 @@ import base64
 import binascii
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 
 _PATH = re.compile(r"(?:FROM|TO):\s*<([^<>\s\x00-\x1f\x7f\ufffd]*)>(?:\s+(.*))?", re.IGNORECASE)
@@ -21,6 +21,7 @@ _PARAMETERS = {
 }
 """Of MAIL: the extension that each belongs to, and what it may be set to."""
 
+_CHUNK = re.compile(r"([0-9]{1,10})( LAST)?", re.IGNORECASE)
 _SIZE = re.compile(r"SIZE ([0-9]{1,20})", re.IGNORECASE)
 _MAX_LINE = 4096
 _MAX_CONTENT_LINE = 998
@@ -38,6 +39,15 @@ class Received:
     content: bytes = b""
 
 
+@dataclass(frozen=True, slots=True)
+class _Chunk:
+    """What BDAT announced: octets, whether they are the last, and what they are refused with."""
+
+    size: int
+    is_last: bool
+    refusal: bytes | None
+
+
 class Hangup(Exception):
     """Raised by an `answer`: the connection is broken off, after `last_words`."""
 
@@ -50,11 +60,13 @@ class Behaviour:
     """What the server announces and accepts.
 
     `login` is (username, password), or None to accept any. `answer(verb, argument)` is asked before
-    every reply, `CONNECT` and the final dot `.` included; bytes replace the reply, None leaves it.
+    every reply, `CONNECT` and the end of a message `.` included; bytes replace the reply, None
+    leaves it. `BDAT` is asked when it comes, before its octets do, which are taken in any case.
     """
 
     extensions: tuple[str, ...] = (
         "PIPELINING",
+        "CHUNKING",
         "SIZE 26214400",
         "8BITMIME",
         "SMTPUTF8",
@@ -88,6 +100,7 @@ class Receiver:
         self._unread = bytearray()
         self._message: Received | None = None
         self._in_data = False
+        self._chunk: _Chunk | None = None
         self._authenticated = not behaviour.login_required
         self._challenge: list[str] | None = None
 
@@ -96,14 +109,22 @@ class Receiver:
 
     def receive(self, data: bytes) -> bytes:
         """The replies to what is complete now. Raises Hangup."""
+        return b"".join(self.replies(data))
+
+    def replies(self, data: bytes) -> Iterator[bytes]:
+        """The same, one by one: nothing is looked at before the reply to what stands before it."""
         self._unread += data
-        replies = []
         while not self.closed and not self.wants_tls:
-            reply = self._content() if self._in_data else self._line()
+            reply = self._next()
             if reply is None:
                 break
-            replies.append(reply)
-        return b"".join(replies)
+            yield reply
+
+    def _next(self) -> bytes | None:
+        """The reply to what came next, which may be empty; None: it is not whole yet."""
+        if self._chunk is not None:
+            return self._octets(self._chunk)
+        return self._content() if self._in_data else self._line()
 
     def secured(self) -> None:
         """TLS begins: RFC 3207 4.2, nothing from before counts."""
@@ -124,6 +145,9 @@ class Receiver:
             return self._credentials(line)
         verb, _, argument = line.partition(" ")
         verb = verb.upper()
+        if verb == "BDAT" and (chunk := self._bdat(argument.strip())) is not None:
+            self._chunk = chunk
+            return b""
         handler = _HANDLERS.get(verb)
         reply = handler(self, argument.strip()) if handler else b"500 5.5.1 what?\r\n"
         return self._answered(verb, argument, reply)
@@ -250,8 +274,36 @@ class Receiver:
             end, content = found + 5, bytes(self._unread[: found + 2])
         del self._unread[:end]
         self._in_data = False
+        return self._ended(unstuffed(content))
+
+    def _bdat(self, argument: str) -> _Chunk | None:
+        """RFC 3030 2. None if it is not offered, or cannot be read."""
+        match = _CHUNK.fullmatch(argument)
+        if match is None or not self._behaviour.announces("CHUNKING"):
+            return None
+        replaced = self._behaviour.answer("BDAT", argument)
+        if replaced is None and (self._message is None or not self._message.forward_paths):
+            replaced = b"503 5.5.1 no valid recipients\r\n"
+        return _Chunk(int(match[1]), match[2] is not None, replaced)
+
+    def _octets(self, chunk: _Chunk) -> bytes | None:
+        if len(self._unread) < chunk.size:
+            return None
+        octets = bytes(self._unread[: chunk.size])
+        del self._unread[: chunk.size]
+        self._chunk = None
+        if chunk.refusal is not None:
+            return chunk.refusal
+        assert self._message is not None
+        self._message.content += octets
+        if not chunk.is_last:
+            return b"250 2.0.0 %d octets\r\n" % chunk.size
+        return self._ended(self._message.content)
+
+    def _ended(self, content: bytes) -> bytes:
+        """A message came to its end: it is kept, unless there is something against it."""
         received, self._message = self._message or Received("", []), None
-        received.content = unstuffed(content)
+        received.content = content
         replaced = self._behaviour.answer(".", " ".join(received.forward_paths))
         reply = self._verdict(received) if replaced is None else replaced
         if received.forward_paths and reply.startswith(b"2"):

@@ -9,15 +9,21 @@ ends them all. One that joins messages and ends well takes the suspicion back.
 from collections.abc import Callable
 from dataclasses import replace
 
-from bulkmail.smtp.conversation import Announced, Conversation
+from bulkmail.smtp.announced import Announced
+from bulkmail.smtp.conversation import WINDOW, Conversation
 
 
 class Pipelining:
-    """`on_given_up` is called when the server is no longer believed, once."""
+    """`on_given_up` is called when the server is no longer believed, once; unless `wanted` it never
+    is. `window` is that of each conversation.
+    """
 
-    def __init__(self, on_given_up: Callable[[], None]) -> None:
+    def __init__(
+        self, on_given_up: Callable[[], None], *, wanted: bool = True, window: int = WINDOW
+    ) -> None:
         self._on_given_up = on_given_up
-        self._is_given_up = False
+        self._is_given_up = not wanted
+        self._window = window
         self._begun = 0
         self._plain_next = 0
         self._suspect_after: int | None = None
@@ -29,7 +35,7 @@ class Pipelining:
             self._plain_next = max(0, self._plain_next - 1)
             announced = replace(announced, pipelining=False)
         self._begun += 1
-        number, conversation = self._begun, Conversation(announced)
+        number, conversation = self._begun, Conversation(announced, self._window)
         return conversation, lambda: self._ended(number, conversation)
 
     def _ended(self, number: int, conversation: Conversation) -> None:

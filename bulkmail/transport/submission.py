@@ -22,7 +22,7 @@ from bulkmail.errors import (
     ServerUnreachableError,
 )
 from bulkmail.model import Security, Submission
-from bulkmail.smtp.conversation import Announced
+from bulkmail.smtp.announced import Announced
 from bulkmail.smtp.reply import make_reply, printable
 from bulkmail.transport.dialling import Dialler
 from bulkmail.transport.pipelining import Pipelining
@@ -71,7 +71,9 @@ class SubmissionServer:
             lambda: on_remark(
                 f"{self.name} announces PIPELINING, but sessions break with it:"
                 " from now on it gets one command at a time, which is slower"
-            )
+            ),
+            wanted=submission.pipelining,
+            window=submission.window,
         )
 
     async def connect(self) -> Session:
@@ -191,6 +193,7 @@ def announced(extensions: Mapping[str, str]) -> Announced:
     number = re.match(r"[0-9]{1,20}(?=\s|$)", extensions.get("size", "").strip())
     return Announced(
         pipelining="pipelining" in extensions,
+        chunking="chunking" in extensions,
         size="size" in extensions,
         max_bytes=(int(number[0]) or None) if number else None,
         smtputf8="smtputf8" in extensions,

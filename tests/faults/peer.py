@@ -122,6 +122,11 @@ class Connection:
         """Commands and contents, each alone."""
         data = self.peer.hears(self, data)
         while data:
+            if (chunk := self.receiver._chunk) is not None:
+                length = max(1, chunk.size - len(self.receiver._unread))
+                piece, data = data[:length], data[length:]
+                yield piece
+                continue
             end = _END if self.receiver._in_data else b"\r\n"
             found = 0 if data.startswith(b".\r\n") else data.find(end)
             length = found + len(end) if found > 0 else 3 if found == 0 else len(data)
