@@ -25,9 +25,8 @@ RECENT_SECONDS = 60.0
 """So many messages, and none from before that, tell how fast a server takes them."""
 FIRST_HOLD = 0.25
 """Seconds for which nothing goes after a complaint; doubled while nothing is accepted, …"""
-GIVES_UP_AFTER = 9
-A_DAY = 86400.0
-"""… and after so many in a row, a day."""
+LONGEST_HOLD = 600.0
+"""… up to this."""
 SHORTEST_INTERVAL = 0.001
 LONGEST_INTERVAL = 10.0
 """Seconds between messages after complaints."""
@@ -97,7 +96,8 @@ class _Brake:
     """
 
     def __init__(self) -> None:
-        self.complaints = 0
+        self._complaints = 0
+        self._since = 0.0
         self._held_until = float("-inf")
         self._interval = 0.0
         self._last = float("-inf")
@@ -108,7 +108,7 @@ class _Brake:
         return now < self._held_until
 
     def is_spent(self, now: float) -> bool:
-        return not (self._interval or self.complaints or self.is_held(now))
+        return not (self._interval or self._complaints or self.is_held(now))
 
     def earliest(self, now: float) -> float:
         return max(now, self._held_until, self._last + self._interval)
@@ -116,22 +116,28 @@ class _Brake:
     def grant(self, at: float) -> None:
         self._last = at
 
-    def complained(self, now: float) -> None:
+    def complained(self, now: float) -> tuple[int, float]:
         """Complaints within a hold are about what left before it."""
-        if self.is_held(now):
-            return
+        if not self.is_held(now):
+            if not self._complaints:
+                self._since = now
+                self._slow_down(now)
+            hold = FIRST_HOLD * 2.0 ** min(self._complaints, 30)
+            self._held_until = now + min(LONGEST_HOLD, hold)
+            self._complaints += 1
+        return self._complaints, now - self._since
+
+    def _slow_down(self, now: float) -> None:
         taken = [at for at in self._taken if at > now - RECENT_SECONDS]
-        if len(taken) > 1 and not self.complaints:
+        if len(taken) > 1:
             seen = (now - taken[0]) / len(taken)
             self._interval = min(LONGEST_INTERVAL, max(SHORTEST_INTERVAL, seen))
-        hold = FIRST_HOLD * 2.0**self.complaints
-        self._held_until = now + (hold if self.complaints < GIVES_UP_AFTER else A_DAY)
-        self.complaints += 1
 
     def accepted(self, now: float) -> None:
+        """Also within a hold: it takes some, so the next complaint is about how fast they come."""
         self._taken.append(now)
+        self._complaints = 0
         if not self.is_held(now):
-            self.complaints = 0
             self._interval *= EASING
             if self._interval < SHORTEST_INTERVAL:
                 self._interval = 0.0
@@ -144,14 +150,12 @@ class Pace:
         self._brake = _Brake()
         self._windows: Sequence[_Window] = [_Window(rate) for rate in rates]
 
-    @property
-    def complaints(self) -> int:
-        """How often the server complained, with no acceptance since then."""
-        return self._brake.complaints
+    def complained(self, now: float) -> tuple[int, float]:
+        """The server said that it is too much: nothing goes for a while, then less than before.
 
-    def complained(self, now: float) -> None:
-        """The server said that it is too much: nothing goes for a while, then less than before."""
-        self._brake.complained(now)
+        How often, and since how many seconds, it says so and takes nothing.
+        """
+        return self._brake.complained(now)
 
     def accepted(self, now: float) -> None:
         """The server took a message: it can bear a little more again."""
@@ -221,9 +225,7 @@ class DomainPaces:
 
     def complained(self, domain: str, now: float) -> int:
         """The server said that it is too much for this domain; how often, see `Pace`."""
-        pace = self._pace(domain)
-        pace.complained(now)
-        return pace.complaints
+        return self._pace(domain).complained(now)[0]
 
     def accepted(self, domain: str, now: float) -> None:
         """The server took a message to `domain`."""

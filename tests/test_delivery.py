@@ -3,9 +3,11 @@
 import asyncio
 import itertools
 import re
+import sqlite3
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -25,7 +27,9 @@ from bulkmail.transport import SubmissionServer, Timeouts
 
 from .conftest import RecordingServer, StartServer
 
-QUICK = Limits(connections=4, first_reconnect=0.01, longest_reconnect=0.05, drain=0.3)
+QUICK = Limits(
+    connections=4, first_reconnect=0.01, longest_reconnect=0.05, drain=0.3, busy_at_first=0.5
+)
 
 
 class Letter:
@@ -211,8 +215,8 @@ async def test_nothing_follows_the_first_message_unanswered(
         ("RCPT", b"550 5.7.1 relaying denied\r\n", ExitStatus.UNAVAILABLE),
         (".", b"554 5.7.1 spam\r\n", ExitStatus.UNAVAILABLE),
         (".", b"550 5.4.5 Daily user sending limit exceeded\r\n", ExitStatus.CONTINUE),
-        ("MAIL", b"421 4.7.0 busy\r\n", ExitStatus.UNAVAILABLE),
-        ("MAIL", b"451 4.3.0 busy\r\n", ExitStatus.UNAVAILABLE),
+        ("MAIL", b"421 4.7.0 busy\r\n", ExitStatus.CONTINUE),
+        ("MAIL", b"451 4.3.0 busy\r\n", ExitStatus.CONTINUE),
         ("CONNECT", b"421 4.7.0 too many connections\r\n", ExitStatus.UNAVAILABLE),
     ],
 )
@@ -892,10 +896,11 @@ async def test_a_server_that_only_complains_is_left_alone(serve: StartServer, en
         return THROTTLED if verb == "." else None
 
     server, campaign = await serve(answer=answer), enrol(30)
-    stop = await campaign.run(server, replace(QUICK, attempts_before_first=2))
-    assert stop is not None and stop.status is ExitStatus.UNAVAILABLE
-    assert stop.reason.startswith("the server wants no more: 454 Throttling failure")
-    assert campaign.states() == {"pending": 30} and said.count(".") == 2
+    stop = await campaign.run(server, replace(QUICK, wait=1.0))
+    assert stop is not None and stop.status is ExitStatus.CONTINUE
+    assert stop.reason.startswith("the server wants no more for now (454 Throttling failure")
+    assert stop.resume_at is not None and 0 < stop.resume_at - time.time() < 3
+    assert campaign.states() == {"pending": 30} and said.count(".") == 3
 
 
 async def test_a_domain_that_is_asked_too_much_waits_alone(
@@ -1083,3 +1088,130 @@ async def test_a_session_that_heard_many_refusals_is_followed_by_another(
     assert campaign.states() == {"accepted": 4, "failed": 56}
     heard = "".join({"CONNECT": "|", ".": "+", "-": "-"}.get(verb, "") for verb in said)
     assert [len(one) for one in re.split(r"[|+]+", heard) if one] == [9, 9, 9, 2, 5, 5, 9, 8]
+
+
+@pytest.mark.parametrize(
+    ("verb", "reply"),
+    [
+        ("CONNECT", b"554 5.7.0 too many connections\r\n"),
+        ("AUTH", b"535 5.7.8 logged in elsewhere\r\n"),
+        ("AUTH", b"550 too many sessions\r\n"),
+        ("EHLO", b"550 no more\r\n"),
+    ],
+)
+async def test_a_second_connection_that_is_refused_is_done_without(
+    serve: StartServer, enrol: Enrol, verb: str, reply: bytes
+) -> None:
+    """What the first one is not told is no reason to stop."""
+    asked = itertools.count(1)
+    server, campaign = (
+        await serve(answer=lambda v, a: reply if v == verb and next(asked) > 1 else None),
+        enrol(60),
+    )
+    assert await campaign.run(server) is None
+    assert campaign.states() == {"accepted": 60} and server.server.accepted > 1
+
+
+async def test_a_server_that_wavers_is_tried_again_once_it_took_something(
+    serve: StartServer, enrol: Enrol
+) -> None:
+    """Refused with 5xx when the only connection is renewed: that is no reason to stop either."""
+    greeted = itertools.count(1)
+    server, campaign = (
+        await serve(
+            answer=lambda v, a: (
+                b"554 5.3.2 not now\r\n" if v == "CONNECT" and next(greeted) == 2 else None
+            )
+        ),
+        enrol(20),
+    )
+    limits = replace(QUICK, connections=1, messages_per_connection=10)
+    assert await campaign.run(server, limits) is None
+    assert campaign.states() == {"accepted": 20}
+
+
+async def test_a_refusal_that_concerns_the_server_charges_nobody(
+    serve: StartServer, enrol: Enrol
+) -> None:
+    """Its disk is full: it is asked again, slower and slower, until the run ends for now."""
+    full = b"452 4.3.1 insufficient system storage\r\n"
+    server, campaign = await serve(), enrol(200)
+    server.server.behaviour.answer = lambda v, a: (
+        full if v == "." and len(server.received) >= 5 else None
+    )
+    stop = await campaign.run(server, replace(QUICK, wait=2.0))
+    assert stop is not None and stop.status is ExitStatus.CONTINUE
+    assert "wants no more for now (452 4.3.1" in stop.reason
+    states = campaign.states()
+    assert states.pop("accepted") + states.pop("pending") == 200 and not states
+
+
+async def test_a_mailbox_refused_at_the_end_does_not_stop_the_first_message(
+    serve: StartServer, enrol: Enrol
+) -> None:
+    """Some servers say only then that nobody is there."""
+    unknown = b"550 5.1.1 user unknown\r\n"
+    server, campaign = (
+        await serve(answer=lambda v, a: unknown if v == "." and a.startswith("p0@") else None),
+        enrol(20),
+    )
+    assert await campaign.run(server) is None
+    assert campaign.states() == {"accepted": 19, "failed": 1}
+
+
+async def test_who_is_refused_first_is_named(serve: StartServer, enrol: Enrol) -> None:
+    """So that one person's own trouble does not hold up all others for ever."""
+    server, campaign = (
+        await serve(answer=lambda v, a: b"554 5.7.1 no\r\n" if v == "." else None),
+        enrol(3),
+    )
+    stop = await campaign.run(server)
+    assert stop is not None and "bulkmail suppress add p0@example.com" in stop.reason
+
+
+async def test_a_connection_is_not_kept_idle_while_the_rate_is_waited_for(
+    serve: StartServer, enrol: Enrol, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bulkmail.delivery.desk.IDLE_SECONDS", 0.2)
+    monkeypatch.setattr("bulkmail.delivery.worker.IDLE_SECONDS", 0.2)
+    said = []
+    server, campaign = await serve(answer=lambda verb, argument: said.append(verb)), enrol(4)
+    assert await campaign.run(server, replace(QUICK, connections=1), rates=[Rate(2, 1)]) is None
+    assert campaign.states() == {"accepted": 4}
+    assert said.count("QUIT") == said.count("CONNECT") >= 3
+
+
+async def test_time_in_which_nobody_tried_is_no_patience_used_up(
+    serve: StartServer, enrol: Enrol
+) -> None:
+    later = b"450 4.2.1 later\r\n"
+    server = await serve(answer=lambda verb, argument: later if verb == "RCPT" else None)
+    campaign = enrol(1)
+    limits = replace(QUICK, wait=0, first_retry=300, give_up=3600)
+    await campaign.run(server, limits)
+    with closing(sqlite3.connect(campaign.path)) as db, db:
+        db.execute("UPDATE recipient SET first_attempt_at = first_attempt_at - 259200, due_at = 9")
+    await campaign.run(server, limits)
+    assert campaign.states() == {"deferred": 1}
+    with closing(sqlite3.connect(campaign.path)) as db, db:
+        db.execute("UPDATE recipient SET due_at = ?", (time.time(),))
+    await campaign.run(server, limits)
+    assert campaign.states() == {"expired": 1}, "the time before does count"
+
+
+async def test_a_clock_that_is_put_back_holds_up_no_retry(
+    enrol: Enrol, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    campaign = enrol(1)
+    changes = CampaignLedger(campaign.ledger, campaign.record, "a", campaign.content_id)
+    queues = Queues(changes, DomainPaces({}))
+    before, loop = queues.clock(), asyncio.get_running_loop().time()
+    really = time.time
+    monkeypatch.setattr(time, "time", lambda: really() - 86400)
+    await asyncio.sleep(0.05)
+    assert queues.clock() - before == pytest.approx(
+        asyncio.get_running_loop().time() - loop, abs=0.01
+    )
+    monkeypatch.setattr(time, "time", lambda: really() + 3600)
+    assert queues.clock() - before == pytest.approx(3600, abs=1), "a laptop that slept"
+    await changes.close()

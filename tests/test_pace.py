@@ -1,5 +1,6 @@
 """Rates: no window holds more than allowed, and what is allowed is used."""
 
+import heapq
 import random
 from collections import deque
 from collections.abc import Callable
@@ -165,9 +166,9 @@ def test_after_a_complaint_nothing_goes_for_a_moment_then_as_fast_as_was_taken()
         pace.grant(number / 50)
         pace.accepted(number / 50)
     assert not pace.is_held(0.42) and pace.earliest(0.42) == 0.42
-    pace.complained(0.42)
-    pace.complained(0.5)
-    assert pace.is_held(0.66) and not pace.is_held(0.68) and pace.complaints == 1
+    assert pace.complained(0.42) == (1, 0.0)
+    assert pace.complained(0.5) == (1, pytest.approx(0.08)), "it is about what left before"
+    assert pace.is_held(0.66) and not pace.is_held(0.68)
     assert pace.earliest(0.5) == pytest.approx(0.67)
     pace.grant(0.67)
     assert pace.earliest(0.67) == pytest.approx(0.69, abs=0.001)
@@ -175,16 +176,14 @@ def test_after_a_complaint_nothing_goes_for_a_moment_then_as_fast_as_was_taken()
 
 def test_complaints_in_a_row_hold_for_longer_and_longer_and_an_acceptance_ends_the_row() -> None:
     pace, now, holds = Pace([]), 0.0, []
-    for _ in range(10):
-        pace.complained(now)
+    for number in range(14):
+        assert pace.complained(now) == (number + 1, now)
         at = pace.earliest(now)
         holds.append(at - now)
         now = at
-    assert holds[:4] == [0.25, 0.5, 1, 2] and holds[-2:] == [64, 86400] and pace.complaints == 10
+    assert holds[:4] == [0.25, 0.5, 1, 2] and holds[-3:] == [512, 600, 600]
     pace.accepted(now - 1)
-    assert pace.complaints == 10, "what was on its way before says nothing"
-    pace.accepted(now)
-    assert pace.complaints == 0
+    assert pace.complained(now) == (1, 0.0), "also one that was on its way before: it takes some"
 
 
 def simulated(server: Callable[[float], bool], number: int) -> tuple[float, int]:
@@ -250,3 +249,33 @@ def test_a_domain_is_held_by_itself() -> None:
     assert paces.earliest("a.example", 6.0) == 6.5
     paces.accepted("a.example", 8.0)
     assert paces.complained("a.example", 8.0) == 1
+
+
+@pytest.mark.parametrize("askers", [2, 4, 20])
+@pytest.mark.parametrize("latency", [0.0, 0.1, 0.3])
+@pytest.mark.parametrize("limit", [1, 5, 50])
+def test_a_server_that_answers_late_and_several_at_once(
+    askers: int, latency: float, limit: int
+) -> None:
+    """It complains at once and accepts later, within the hold: it is still used, at half its limit
+    or more, and the holds do not grow without end.
+    """
+    pace, recent = Pace([]), deque[float](maxlen=limit)
+    heap: list[tuple[float, int, bool]] = [(0.0, number, False) for number in range(askers)]
+    taken, now = 0, 0.0
+    while taken < 300:
+        now, number, accepted = heapq.heappop(heap)
+        if accepted:
+            taken += 1
+            pace.accepted(now)
+        if (at := pace.earliest(now)) > now:
+            heapq.heappush(heap, (at, number, False))
+            continue
+        pace.grant(now)
+        if len(recent) == limit and recent[0] > now - 1:
+            pace.complained(now)
+            heapq.heappush(heap, (now + 0.001, number, False))
+        else:
+            recent.append(now)
+            heapq.heappush(heap, (now + latency + 0.001, number, True))
+    assert 300 / now > limit * 0.4 or 300 / now > askers / (latency + 0.1) * 0.5

@@ -11,6 +11,7 @@ import pty
 import re
 import signal
 import sqlite3
+import sys
 import time
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
@@ -1219,3 +1220,51 @@ async def test_the_ledger_survives_the_kill_as_a_sound_database(
     db = sqlite3.connect(project.folder / "bulkmail.sqlite")
     assert db.execute("PRAGMA integrity_check").fetchone() == ("ok",)
     db.close()
+
+
+# -- whoever looks on ----------------------------------------------------------------------------
+
+
+async def test_an_encoding_without_a_name_of_the_list_disturbs_nobody(
+    serve: StartServer, project: Project
+) -> None:
+    """JSON is UTF-8 (RFC 8259 8.1), whatever the terminal is set to."""
+    project.environment["PYTHONIOENCODING"] = "cp1252"
+    server = await serve()
+    project.people(*(f"{'ł' if n % 5 == 3 else 'l'}uk{n}@example.com,P" for n in range(30)))
+    project.campaign(server)
+    process = await project.start("run", "letter.yaml", "--yes", "--json")
+    out, err = await asyncio.wait_for(process.communicate(), 60)
+    assert process.returncode == 0 and b"Traceback" not in err
+    assert len(server.paths) == 30 and out.decode("utf-8").count("łuk") == 6
+    for form in ("json", "csv"):
+        process = await project.start("report", "letter.yaml", "--format", form)
+        out, _ = await asyncio.wait_for(process.communicate(), 60)
+        assert process.returncode == 0 and out.decode("utf-8").count("łuk") >= 6
+
+
+async def test_nobody_has_to_read_what_a_run_says(serve: StartServer, project: Project) -> None:
+    """`bulkmail run … 2>&1 | head -1`: the run goes on."""
+    server = await serve()
+    project.many(6)
+    project.campaign(server, rate="3/s")
+    reading, writing = os.pipe()
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", TOLD_OFTEN, "run", "letter.yaml", "--yes"),
+        cwd=project.folder,
+        env={**os.environ, "TEST_PASSWORD": "secret"},
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=writing,
+    )
+    os.close(writing)
+    os.close(reading)
+    assert await asyncio.wait_for(process.wait(), 60) == 0
+    assert len(server.paths) == 6
+
+
+TOLD_OFTEN = """
+import bulkmail.cli.progress, bulkmail.delivery.desk
+bulkmail.cli.progress.SECONDS_BETWEEN_LINES = bulkmail.delivery.desk.TOLD_SECONDS = 0
+from bulkmail.cli import commands
+commands()
+"""

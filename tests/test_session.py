@@ -3,9 +3,12 @@
 import asyncio
 import socket
 import ssl
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 import pytest
 
@@ -14,7 +17,7 @@ from bulkmail.model import Envelope, MailObject, Outcome, Phase, Security, Submi
 from bulkmail.sandbox.receiving import Behaviour, Hangup
 from bulkmail.sandbox.server import HOST, make_certificate
 from bulkmail.smtp.conversation import Announced
-from bulkmail.transport import SubmissionServer, Timeouts
+from bulkmail.transport import SubmissionServer, Timeouts, dialling
 from bulkmail.transport.session import Session
 from bulkmail.transport.submission import announced
 
@@ -146,9 +149,8 @@ async def test_a_certificate_for_another_name(
     serve: StartServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server = await serve()
-    loop = asyncio.get_running_loop()
-    resolve = loop.getaddrinfo
-    monkeypatch.setattr(loop, "getaddrinfo", lambda host, *a, **k: resolve(HOST, *a, **k))
+    resolved = dialling.resolved
+    monkeypatch.setattr(dialling, "resolved", lambda host, port: resolved(HOST, port))
     with pytest.raises(ServerError, match="Hostname mismatch"):
         await SubmissionServer(replace(server.submission, host="mail.example.org")).connect()
 
@@ -205,10 +207,10 @@ async def test_a_name_that_does_not_exist(
 ) -> None:
     """The resolver's answer is the one thing that is made up here: there is no DNS in the tests."""
 
-    async def unknown(*arguments: object, **options: object) -> None:
+    async def unknown(host: str, port: int) -> None:
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
-    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", unknown)
+    monkeypatch.setattr(dialling, "resolved", unknown)
     server = await serve()
     with pytest.raises(ServerError, match=r"the name smtp\.exmaple is not known") as caught:
         await SubmissionServer(replace(server.submission, host="smtp.exmaple")).connect()
@@ -491,3 +493,44 @@ async def test_only_what_is_announced_over_tls_counts(
     assert phases(await submit(session, mail())) == [expected]
     await session.quit()
     assert len(greeted) == 2
+
+
+async def test_who_fails_to_hear_an_outcome_does_not_disturb_the_others(
+    serve: StartServer,
+) -> None:
+    server = await serve(extensions=("PIPELINING", "CHUNKING"))
+    session = await SubmissionServer(server.submission).connect()
+    heard: list[int] = []
+
+    def fails(outcome: Outcome) -> None:
+        raise RuntimeError("somebody's own")
+
+    told: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: told.append(context))
+    session.submit(mail(1), fails)
+    session.submit(mail(2), lambda outcome: heard.append(2))
+    await session.idle()
+    session.abort("enough")
+    assert heard == [2]
+    assert len(server.paths) == 2
+
+
+def test_a_resolver_that_hangs_does_not_keep_a_program_from_ending(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Nobody waits for its thread, neither the loop's end nor Python's."""
+    program = """if True:
+        import asyncio, socket, threading
+        from bulkmail.transport.dialling import Dialler
+        socket.getaddrinfo = lambda *a, **k: threading.Event().wait()
+        async def main():
+            await asyncio.wait_for(Dialler("mail.example.org", 25).dial(60), 0.2)
+        try:
+            asyncio.run(main())
+        except TimeoutError:
+            print("given up")
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=20, check=True
+    )
+    assert done.stdout == "given up\n"

@@ -1,6 +1,5 @@
 """`bulkmail check`."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +42,7 @@ def check(
         if not new:
             refuse_second_name(plan)
         if as_json:
-            click.echo(json.dumps(_as_json(plan), ensure_ascii=False))
+            click.echo(text.json_line(_as_json(plan)))
         else:
             if plan.unsent:
                 show(facts(plan, campaign.server, plan.unsent))

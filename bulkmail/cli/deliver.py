@@ -1,7 +1,6 @@
 """A plan sent: the delivery with its ledger, its server, its display and its signals."""
 
 import asyncio
-import json
 import signal
 import time
 from collections.abc import Iterator
@@ -50,12 +49,11 @@ async def deliver(
     )
 
     def settled(recipient: Recipient, state: State, outcome: Outcome) -> None:
-        # Whoever read the output may have gone (`run --json | head`); the run goes on without.
-        with suppress(OSError):
-            if state is not State.PENDING:
-                progress.settled(state, was_deferred=recipient.due_at > 0)
-                if as_json:
-                    click.echo(json.dumps(_event(recipient, state, outcome), ensure_ascii=False))
+        if state is not State.PENDING:
+            progress.settled(state, was_deferred=recipient.due_at > 0)
+            if as_json:
+                with suppress(OSError):  # whoever read it may have gone (`run --json | head`)
+                    click.echo(text.json_line(_event(recipient, state, outcome)))
 
     remembered = ledger.grants(submission.account, time.time())
     delivery = Delivery(

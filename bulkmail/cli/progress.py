@@ -1,7 +1,11 @@
-"""What is seen while a run sends: a live line on a terminal, or a plain line now and then."""
+"""What is seen while a run sends: a live line on a terminal, or a plain line now and then.
+
+Nobody has to look: the run goes on where what is shown cannot be written, or not in this encoding.
+"""
 
 import sys
 import time
+from contextlib import suppress
 from datetime import datetime
 from types import TracebackType
 
@@ -59,8 +63,7 @@ class RunProgress:
         done = sum(self.counts.values()) - self.counts[State.DEFERRED]
         if self._bar is not None:
             self._bar.update(self._task, completed=done, told=self._told())
-        elif time.monotonic() - self._last_line >= SECONDS_BETWEEN_LINES:
-            self._last_line = time.monotonic()
+        elif self._is_time_for_a_line():
             self.say(f"{done:,} of {self._total:,}: {text.states(self.counts)}")
 
     def waiting(self, why: str, at: float) -> None:
@@ -68,8 +71,7 @@ class RunProgress:
         self._waits = f"{why} at {datetime.fromtimestamp(at):%H:%M:%S}", at
         if self._bar is not None:
             self._bar.update(self._task, told=self._told())
-        elif time.monotonic() - self._last_line >= SECONDS_BETWEEN_LINES:
-            self._last_line = time.monotonic()
+        elif self._is_time_for_a_line():
             self.say(f"waiting: {self._waits[0]}")
 
     def _told(self) -> str:
@@ -79,7 +81,14 @@ class RunProgress:
 
     def say(self, line: str) -> None:
         """A line beside the display."""
-        if self._bar is not None:
-            self._bar.console.print(line, markup=False, highlight=False)
-        else:
-            click.echo(line, err=True)
+        with suppress(OSError, UnicodeError):
+            if self._bar is not None:
+                self._bar.console.print(line, markup=False, highlight=False)
+            else:
+                click.echo(line, err=True)
+
+    def _is_time_for_a_line(self) -> bool:
+        if time.monotonic() - self._last_line < SECONDS_BETWEEN_LINES:
+            return False
+        self._last_line = time.monotonic()
+        return True

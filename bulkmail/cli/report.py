@@ -5,7 +5,7 @@ import io
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, BinaryIO
 
 import click
 
@@ -38,10 +38,10 @@ def _states(context: click.Context, parameter: click.Parameter, value: str | Non
 @options.campaign_file
 @click.option("--state", "states", callback=_states, help="Only these, e.g. failed,in_doubt.")
 @click.option("--format", "form", type=click.Choice(["text", "csv", "json"]), default="text")
-@click.option("--out", type=click.File("w", "utf-8", lazy=True), help="Write to this file.")
+@click.option("--out", type=click.File("wb", lazy=True), help="Write to this file.")
 @options.sandbox_flag
 def report(
-    file: Path, states: list[State], form: str, out: TextIO | None, in_sandbox: bool
+    file: Path, states: list[State], form: str, out: BinaryIO | None, in_sandbox: bool
 ) -> None:
     """Who got it, who did not, and why: one line per recipient."""
     ledger, record = recorded(file, in_sandbox)
@@ -50,7 +50,9 @@ def report(
     nobody = form != "csv"  # which has its heading
     for line in lines:
         nobody = False
-        click.echo(line, file=out)
+        # Files, and what programs read, are in UTF-8, whatever the encoding of the terminal.
+        is_shown = form == "text" and out is None
+        click.echo(line if is_shown else line.encode("utf-8", "backslashreplace"), file=out)
     if nobody:
         which = " or ".join(states).replace("_", " ")
         click.echo(f"nobody is {which}" if states else "nobody", err=True)

@@ -1,7 +1,6 @@
 """`bulkmail run`."""
 
 import asyncio
-import json
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ import click
 
 from bulkmail.campaign import Campaign, read_campaign
 from bulkmail.campaign.values import duration
-from bulkmail.cli import options
+from bulkmail.cli import options, text
 from bulkmail.cli.deliver import deliver, signals_kept
 from bulkmail.cli.dry_run import dry_run as run_dry
 from bulkmail.cli.past import Past
@@ -135,7 +134,7 @@ def _send(campaign: Campaign, flags: Flags, sandbox: Sandbox | None) -> ExitStat
         summary = _deliver(plan, ledger, submission, run_id, flags, sandbox)
         ledger.close()
         if flags.as_json:
-            click.echo(json.dumps(summary.as_json(), ensure_ascii=False))
+            click.echo(text.json_line(summary.as_json()))
         else:
             summary.show()
     return summary.status

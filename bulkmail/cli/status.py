@@ -1,6 +1,5 @@
 """`bulkmail status`."""
 
-import json
 from pathlib import Path
 
 import click
@@ -29,7 +28,7 @@ def status(file: Path | None, in_sandbox: bool, as_json: bool) -> None:
         since = ledger.running_since(record) if options.is_under_way(ledger, record) else None
         if as_json:
             told = {"campaign": record.name, "states": tally, "under_way": since is not None}
-            click.echo(json.dumps(told, ensure_ascii=False))
+            click.echo(text.json_line(told))
         else:
             running = f" · a run is under way since {text.moment(since)}" if since else ""
             click.echo(f"{record.name}: {text.states(tally)}{running}")

@@ -1,6 +1,5 @@
 """`bulkmail suppress`: addresses that no campaign of the project sends to."""
 
-import json
 import os
 import time
 from datetime import datetime
@@ -11,7 +10,7 @@ import click
 from bulkmail.address import address_check
 from bulkmail.campaign import LEDGER_NAME
 from bulkmail.campaign.files import shown
-from bulkmail.cli import options
+from bulkmail.cli import options, text
 from bulkmail.errors import CampaignError
 from bulkmail.ledger import LedgerView, release
 from bulkmail.ledger import suppress as put_on_list
@@ -71,7 +70,7 @@ def list_(ledger: Path | None, as_json: bool) -> None:
         nobody = False
         if as_json:
             told = {"email": address, "reason": reason, "at": at}
-            click.echo(json.dumps(told, ensure_ascii=False))
+            click.echo(text.json_line(told))
         else:
             click.echo(f"{address:<34} {datetime.fromtimestamp(at):%Y-%m-%d}  {reason}".rstrip())
     if nobody:

@@ -1,5 +1,6 @@
 """Numbers, times and lists as a person reads them."""
 
+import json
 import math
 import re
 from collections.abc import Iterator, Sequence
@@ -9,6 +10,11 @@ from bulkmail.ledger import Enrolment
 from bulkmail.model import Rate, State
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+
+
+def json_line(value: object) -> bytes:
+    """JSON in UTF-8 (RFC 8259 8.1), whatever the encoding of the terminal."""
+    return json.dumps(value, ensure_ascii=False).encode("utf-8", "backslashreplace")
 
 
 def people(number: int) -> str:

@@ -15,8 +15,11 @@ from bulkmail.pace import SPACED_UP_TO_SECONDS, DomainPaces, Pace
 FRESH_SECONDS = 0.5
 """How long a grant may wait for its session."""
 QUOTA_SECONDS = 86400.0
+HOUR_SECONDS = 3600.0
 TOLD_SECONDS = 2.0
 """Longer waits are told to whoever looks on."""
+IDLE_SECONDS = 20.0
+"""Sessions that would not be used for longer are ended: servers do not like to wait."""
 RATE = "the rate allows the next message"
 
 
@@ -87,6 +90,7 @@ class Desk:
         self._choosing = asyncio.Lock()
         self._handed_out = 0
         self._waiting = 0
+        self._said = ""
         self._used_at = limits.account_used_at or time.time()
 
     async def next(self) -> Granted | Later | None:
@@ -97,11 +101,12 @@ class Desk:
             recipient = None if self._halt else await self._queues.take()
             if not isinstance(recipient, Recipient):
                 return self._nobody(recipient)
-            if (at := self._grant(recipient)) is None:
+            at = self._grant(recipient)
+            if not isinstance(at, float):
                 self._queues.put_back(recipient)
-                return None
+                return at
             self._handed_out += 1
-        self._tell(RATE, at)
+        self._tell(self._why(), at)
         if await self._halt.within(at - _now()):
             self.release(recipient)
             return None
@@ -161,18 +166,26 @@ class Desk:
         self._pace.accepted(_now())
         self._domain_paces.accepted(recipient.domain, _now())
 
-    def complained(self) -> int:
-        """The server said that it is too much: slower. How often, with no acceptance since then."""
-        self._pace.complained(_now())
-        return self._pace.complaints
+    def complained(self, said: str, *, at_first: bool) -> Stop | None:
+        """The server said that it is too much: slower. A stop if it has for too long."""
+        self._said = said
+        limits = self._limits
+        _, seconds = self._pace.complained(_now())
+        if seconds <= (min(limits.busy_at_first, limits.wait) if at_first else limits.wait):
+            return None
+        return self._come_back(self._pace.earliest(_now()))
 
     def complained_of_domain(self, recipient: Recipient) -> int:
         """The same, for the domain of this recipient."""
         return self._domain_paces.complained(recipient.domain, _now())
 
     def quota_used_up(self, said: str) -> Stop:
-        """Why to stop, and when to come back: quotas are those of a day (Gmail, Amazon SES)."""
-        at = max(self._used_at + QUOTA_SECONDS, time.time() + QUOTA_SECONDS / 24)
+        """Why to stop, and when to come back: quotas are those of a day (Gmail, Amazon SES), or of
+        an hour if they say so (cPanel).
+        """
+        at = time.time() + HOUR_SECONDS
+        if "hour" not in said.lower():
+            at = max(self._used_at + QUOTA_SECONDS, at)
         return come_back(f"the account's quota is used up: {said}\nit may be free again", at)
 
     def _tell(self, why: str, at: float) -> None:
@@ -188,8 +201,10 @@ class Desk:
             return None
         return later
 
-    def _grant(self, recipient: Recipient) -> float | None:
-        """Takes the next grant of the rates: when, in the loop's time; None if not in this run."""
+    def _grant(self, recipient: Recipient) -> float | Later | None:
+        """Takes the next grant of the rates: when, in the loop's time; if that is long, when to ask
+        for it; None if not in this run.
+        """
         if self._handed_out == self._limits.messages:
             reason = f"limited to {self._limits.messages:,} in this run"
             self.closed = Stop(ExitStatus.CONTINUE, reason)
@@ -197,11 +212,23 @@ class Desk:
         now = _now()
         at = self._pace.earliest(now)
         if at - now > self._limits.wait:
-            self.closed = come_back(RATE, time.time() + at - now)
+            self.closed = self._come_back(at)
             return None
+        if at - now > IDLE_SECONDS:
+            return None if self._waiting else Later(at, self._why(), self._queues.news)
         self._count(recipient, at)
         self.ahead = at <= now
         return at
+
+    def _why(self) -> str:
+        """Why nobody may go at once."""
+        if not self._pace.is_held(_now()):
+            return RATE
+        return f"the server wants no more for now ({self._said}); it may take the next one"
+
+    def _come_back(self, at: float) -> Stop:
+        """At `at`, in the loop's time."""
+        return come_back(self._why(), time.time() + at - _now())
 
     def _count(self, recipient: Recipient, at: float) -> None:
         self._pace.grant(at)

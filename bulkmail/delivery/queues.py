@@ -53,19 +53,22 @@ class Queues:
         self._others = _Queue(None)
         self._apart: dict[str, _Queue] = {}
         self._agenda: list[tuple[float, str]] = []
-        self._news = asyncio.Event()
-        self._clock = 0.0
+        self.news = asyncio.Event()
+        """Set when what `take` said may no longer be so; then it is another one."""
         self._loop = asyncio.get_running_loop()
+        self._epoch = time.time() - self._loop.time()
 
     def clock(self) -> float:
-        """Seconds since the epoch, which never go back: what is due later is later than this."""
-        self._clock = max(self._clock, time.time())
-        return self._clock
+        """Seconds since the epoch, which never go back, nor stand still where the wall's clock is
+        put back: what is due later is later than this.
+        """
+        self._epoch = max(self._epoch, time.time() - self._loop.time())
+        return self._epoch + self._loop.time()
 
     async def take(self) -> Recipient | Later | None:
         """Who may go now, or when to ask again. None: nobody is left, but who is under way."""
         while True:
-            news = self._news
+            news = self.news
             recipient = await self._take_apart() or await self._take_other()
             if recipient is not None:
                 return recipient
@@ -84,7 +87,7 @@ class Queues:
         else:
             queue.claimed.appendleft(recipient)
         if queue is not self._others:
-            self._look(queue, self._loop.time(), _rate_of(recipient.domain))
+            self._look(queue, self._loop.time(), self._why(recipient.domain))
         self.tell()
 
     def deferred(self, recipient: Recipient, due_at: float) -> None:
@@ -95,8 +98,8 @@ class Queues:
 
     def tell(self) -> None:
         """Wakes whoever waits for what `take` said."""
-        self._news.set()
-        self._news = asyncio.Event()
+        self.news.set()
+        self.news = asyncio.Event()
 
     async def _take_apart(self) -> Recipient | None:
         """The first one of a domain whose time has come."""
@@ -111,7 +114,7 @@ class Queues:
                 self._look(queue, await self._due_at(queue), NEXT_RETRY)
                 continue
             free_at = self._paces.earliest(domain, now)
-            self._look(queue, max(now, free_at), _rate_of(domain))
+            self._look(queue, max(now, free_at), self._why(domain))
             if free_at <= now:
                 return recipient
             queue.claimed.appendleft(recipient)
@@ -141,7 +144,7 @@ class Queues:
         queue = _Queue(domain, deque(one for one in claimed if one.domain == domain))
         self._others.claimed = deque(one for one in claimed if one.domain != domain)
         self._apart[domain] = queue
-        self._look(queue, free_at, _rate_of(domain))
+        self._look(queue, free_at, self._why(domain))
 
     def _look(self, queue: _Queue, at: float, why: str) -> None:
         """Puts a domain that is apart on the agenda, unless it stands there for an earlier time."""
@@ -154,9 +157,10 @@ class Queues:
         due_at = await self._ledger.next_due_at(queue.domain)
         return math.inf if due_at is None else self._loop_time(due_at)
 
+    def _why(self, domain: str) -> str:
+        if self._paces.is_held(domain, self._loop.time()):
+            return f"the server wants no more for {domain} for now; it may take the next message"
+        return f"the rate of {domain} allows the next message"
+
     def _loop_time(self, at: float) -> float:
         return self._loop.time() + at - self.clock()
-
-
-def _rate_of(domain: str) -> str:
-    return f"the rate of {domain} allows the next message"

@@ -14,18 +14,17 @@ Undecided = tuple[Recipient, Outcome]
 class Refusals:
     """Undecided refusals since the last acceptance. Equal is what has equal codes and phase."""
 
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
+    def __init__(self) -> None:
         self._undecided: list[Undecided] = []
         self._alike: Counter[tuple[Phase, int, str]] = Counter()
 
-    def add(self, recipient: Recipient, outcome: Outcome) -> bool:
-        """Whether there are so many alike now that they concern the run."""
+    def add(self, recipient: Recipient, outcome: Outcome) -> int:
+        """How many are alike now, this one among them."""
         reply = outcome.reply
         kind = (outcome.phase, reply.code if reply else 0, reply.enhanced if reply else "")
         self._undecided.append((recipient, outcome))
         self._alike[kind] += 1
-        return self._alike[kind] >= self._limit
+        return self._alike[kind]
 
     def take(self) -> list[Undecided]:
         """All that are undecided, which begin anew."""

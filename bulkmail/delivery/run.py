@@ -47,7 +47,7 @@ class Delivery:
             limits,
             self._halt,
             self._desk,
-            Refusals(limits.stop_after_failures),
+            Refusals(),
             on_settled,
             self._grow,
             content_proven,
@@ -68,9 +68,7 @@ class Delivery:
             bound.cancel()
         if self._desk.is_empty and not self._halt:
             self._shared.end_undecided()
-        if self._halt or self._desk.is_empty:
-            return self._halt.stop
-        return self._desk.closed
+        return self._halt.stop or (None if self._desk.is_empty else self._desk.closed)
 
     def stop(self, stop: Stop) -> None:
         """Takes nothing new; what is under way is waited for, for a bounded time."""

@@ -65,6 +65,9 @@ class Limits:
     """For what is under way when the run is told to stop."""
     first_reconnect: float = 1.0
     longest_reconnect: float = 30.0
+    busy_at_first: float = 60.0
+    """For so long a server may say that it is busy before it has taken anything, and as long as
+    `wait` afterwards."""
     attempts_before_first: int = 3
     """To connect in vain, one after another, before the first message was accepted …"""
     attempts: int = 9

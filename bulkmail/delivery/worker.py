@@ -3,22 +3,19 @@
 import asyncio
 import random
 import time
-from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 
 from bulkmail.compose.templates import RenderError
-from bulkmail.delivery.desk import Desk, Granted, Halt
+from bulkmail.delivery.desk import IDLE_SECONDS, Desk, Granted, Halt
 from bulkmail.delivery.queues import Later
 from bulkmail.delivery.refusals import Refusals
 from bulkmail.delivery.seams import Composer, Ledger, Limits, Server, Session, Stop
-from bulkmail.errors import BulkmailError, ExitStatus, ServerUnreachableError
+from bulkmail.errors import BulkmailError, ExitStatus, LoginError, ServerUnreachableError
 from bulkmail.model import Concern, Intent, Outcome, Phase, Recipient, Settlement, State
 from bulkmail.smtp.judgement import judge
-
-IDLE_SECONDS = 20.0
-"""A session that would not be used for longer is ended."""
 
 PATIENCE = 3
 """So many complaints about a domain in a row, or sessions that end with one message, are nobody's;
@@ -56,8 +53,6 @@ class Shared:
     opened: bool = False
     """Whether the run's first message was accepted."""
     sessions: set[Session] = field(default_factory=set)
-    released: Counter[int] = field(default_factory=Counter)
-    """How often each recipient's message was released because of the session, by id."""
     taken: int = 0
     """How many were accepted in this run."""
     troubles: dict[int, tuple[int, int]] = field(default_factory=dict)
@@ -94,6 +89,7 @@ class Worker:
         self._shared = shared
         self._session: Session | None = None
         self._retired = False
+        self._was_busy = False
         self._refused_in_a_row = 0
         self._failures = 0
         self._last_failure = ""
@@ -135,7 +131,7 @@ class Worker:
         return True
 
     async def _wait(self, later: Later) -> None:
-        """Nobody may go now. Servers do not like to wait for long."""
+        """Nobody may go now."""
         if later.at - asyncio.get_running_loop().time() > IDLE_SECONDS:
             await self._close()
         await self._shared.desk.until(later)
@@ -148,7 +144,7 @@ class Worker:
             failed = self._retired or session.ended is not None
             if not failed and not self._is_used_up(session):
                 return session
-            if failed:
+            if failed and not self._was_busy:
                 self._failed(session.ended or self._last_failure)
             await self._close()
         return await self._connect()
@@ -167,16 +163,20 @@ class Worker:
                 break
             try:
                 session = await _unless_halted(shared.halt, shared.server)
-            except ServerUnreachableError as error:
-                if shared.sessions:
+            except BulkmailError as error:
+                if shared.sessions:  # others are taken well: there is no room for another
                     shared.grow_after = time.monotonic() + shared.limits.longest_reconnect
                     break
-                self._failed(str(error))
-            except BulkmailError as error:
-                shared.halt.call(Stop(error.status, str(error)))
+                if isinstance(error, ServerUnreachableError) or (
+                    shared.opened and not isinstance(error, LoginError)
+                ):
+                    self._failed(str(error))
+                else:
+                    shared.halt.call(Stop(error.status, str(error)))
             else:
                 if session is not None:
-                    self._session, self._retired, self._refused_in_a_row = session, False, 0
+                    self._session, self._refused_in_a_row = session, 0
+                    self._retired = self._was_busy = False
                     shared.sessions.add(session)
                 return session
         return None
@@ -234,9 +234,6 @@ class Worker:
         if outcome.reply is not None:
             is_refused = state is not State.ACCEPTED
             self._refused_in_a_row = self._refused_in_a_row + 1 if is_refused else 0
-        is_sent = outcome.phase is not Phase.UNSENDABLE
-        if concern is Concern.MESSAGE and is_sent and not shared.content_proven:
-            concern, state = Concern.RUN, State.PENDING
         if shared.halt and outcome.reply is None and outcome.phase is not Phase.DOT:
             concern, state = Concern.SESSION, State.PENDING  # broken off by ourselves
         if concern is Concern.DOMAIN and shared.desk.complained_of_domain(recipient) > PATIENCE:
@@ -281,8 +278,9 @@ class Worker:
         elif concern is Concern.SESSION:
             self._retired, self._last_failure = True, str(outcome)
         elif concern is Concern.ACCOUNT:
-            if desk.complained() >= self._attempts():
-                halt.call(Stop(ExitStatus.UNAVAILABLE, f"the server wants no more: {outcome}"))
+            self._was_busy = True  # if it ends the session, that is no failure of its own
+            if stop := desk.complained(str(outcome), at_first=not self._shared.opened):
+                halt.call(stop)
         elif outcome.reply is not None:
             self._failures = 0
 
@@ -290,32 +288,40 @@ class Worker:
         """Its message was refused: by itself, or as all would be? Pending until that is clear."""
         shared = self._shared
         shared.settle(recipient, State.PENDING, outcome)
-        if shared.refusals.add(recipient, outcome):
-            number = shared.limits.stop_after_failures
-            shared.halt.call(
-                Stop(
-                    ExitStatus.UNAVAILABLE,
-                    f"{number} messages in a row were refused alike, the last with: {outcome}\n"
-                    "nobody was marked as failed for it. If only these are refused, and not all,"
-                    " raise stop_after_failures",
-                )
+        number = shared.refusals.add(recipient, outcome)
+        if not shared.content_proven and outcome.phase is not Phase.UNSENDABLE:
+            told = (
+                f"the first message was refused, to {recipient.address}: {outcome}\n"
+                "nobody was marked as failed. If only this person's is refused, and not all, leave"
+                f" them out: bulkmail suppress add {recipient.address}"
             )
+        elif number >= shared.limits.stop_after_failures:
+            told = (
+                f"{number} messages in a row were refused alike, the last with: {outcome}\n"
+                "nobody was marked as failed for it. If only these are refused, and not all,"
+                " raise stop_after_failures"
+            )
+        else:
+            return
+        shared.halt.call(Stop(ExitStatus.UNAVAILABLE, told))
 
     def _record(self, recipient: Recipient, state: State, outcome: Outcome) -> None:
         shared = self._shared
         due_at = 0.0
         if state is State.DEFERRED:
             due_at = shared.desk.clock() + self._pause_before_retry(recipient)
-            if due_at > recipient.tried_since + shared.limits.give_up:
+            # Time in which nobody tried, since no run was under way, is no patience used up.
+            idle = max(0.0, time.time() - recipient.due_at) if recipient.due_at else 0.0
+            if due_at > recipient.tried_since + idle + shared.limits.give_up:
                 state, due_at = State.EXPIRED, 0.0
             else:
                 shared.desk.deferred(recipient, due_at)
         elif state is State.PENDING:
-            shared.released[recipient.id] += 1
             if recipient.attempts == 0:  # its date is that of the attempt that will count
                 recipient = replace(recipient, first_attempt_at=None)
             # Its own message may be what breaks the sessions: then the others go before it.
-            shared.desk.release(recipient, last=shared.released[recipient.id] > 1)
+            times, _ = shared.troubles.get(recipient.id, (0, 0))
+            shared.desk.release(recipient, last=times > 1)
         shared.settle(recipient, state, outcome, due_at)
 
     def _pause_before_retry(self, recipient: Recipient) -> float:
@@ -331,8 +337,9 @@ async def _unless_halted(halt: Halt, server: Server) -> Session | None:
     halted = asyncio.ensure_future(halt.wait())
     await asyncio.wait({connecting, halted}, return_when=asyncio.FIRST_COMPLETED)
     halted.cancel()
-    if not connecting.done():
-        connecting.cancel()
-        await asyncio.wait({connecting})
-        return None
-    return connecting.result()
+    if connecting.done():
+        return connecting.result()
+    connecting.cancel()
+    with suppress(asyncio.CancelledError, BulkmailError):
+        (await connecting).abort("the run ended")
+    return None

@@ -56,7 +56,8 @@ class Ending(Enum):
 
 class _Transaction:
     """One mail object under way. `script` holds the commands that are not yet said, `unanswered`
-    counts replies to come, `held` is the reply to its end while it is not certain that it is that.
+    counts replies to come, `held` is the reply to its end, `refusal` its first refusal; neither
+    counts before it is certain that it is that.
     """
 
     __slots__ = ("held", "mail", "phase", "refusal", "replies", "script", "unanswered")
@@ -69,6 +70,14 @@ class _Transaction:
         self.refusal: Outcome | None = None
         self.held: Reply | None = None
         self.replies: dict[Step, Reply] = {}
+
+    @property
+    def outcome(self) -> Outcome | None:
+        """What it came to, if all was said and answered."""
+        if self.held is not None:
+            return Outcome(Phase.DOT, self.held)
+        is_over = not (self.unanswered or self.script or self.phase is Phase.CONTENT)
+        return self.refusal if is_over else None
 
 
 _Question = tuple[Step, _Transaction | None]
@@ -226,7 +235,7 @@ class Conversation:
     def _handed_out(self) -> bytes:
         write = self._outbox.popleft()
         for step, transaction in write.asks:
-            if transaction is not None and step is not Step.LONE_DOT:
+            if transaction is not None:
                 transaction.unanswered += 1
                 if step is Step.END:
                     transaction.phase = Phase.DOT
@@ -326,7 +335,7 @@ class Conversation:
             self._unasked(reply)
             return
         step, transaction = self._asked.popleft()
-        if transaction is not None and step is not Step.LONE_DOT:
+        if transaction is not None:
             transaction.unanswered -= 1
         _ON_REPLY[step](self, transaction, reply)
         if self.ended is None:
@@ -356,7 +365,7 @@ class Conversation:
         """A reply to nothing. Amid content it is that content's refusal, else a fault."""
         speaking = self._speaking
         if speaking is not None and speaking.phase is Phase.CONTENT and reply.code >= 400:
-            speaking.refusal = Outcome(Phase.CONTENT, reply)
+            speaking.refusal = speaking.refusal or Outcome(Phase.CONTENT, reply)
         self.end(f"the server spoke out of turn: {reply}", Ending.ASTRAY)
 
     def _on_rset(self, transaction: _Transaction, reply: Reply) -> None:
@@ -404,13 +413,12 @@ class Conversation:
             self._say_content(transaction, b"", [], pieces, FINAL_DOT)
         else:
             # RFC 2920 3.1: a server that wants content for nobody gets an empty message.
+            transaction.phase = Phase.CONTENT
             self._say(FINAL_DOT, [(Step.LONE_DOT, transaction)])
 
     def _on_end(self, transaction: _Transaction, reply: Reply) -> None:
-        if (refusal := transaction.refusal) is not None:  # this is its echo
-            if reply.code >= 400:
-                self._settle(transaction, refusal)
-            else:
+        if transaction.refusal is not None:
+            if reply.code < 400:  # this should be its echo
                 transaction.refusal = None
                 self.end(f"content for nobody was answered {reply}", Ending.ASTRAY)
             return
@@ -428,11 +436,11 @@ class Conversation:
         else:
             transaction.held = reply
             if self._replies.prove(transaction.replies, reply):
-                self._settle_held()
+                self._settle_certain()
 
     def _on_lone_dot(self, transaction: _Transaction, reply: Reply) -> None:
-        assert transaction.refusal is not None
-        self._settle(transaction, transaction.refusal)
+        """Whatever it is, it is not about a message."""
+        transaction.phase = Phase.RCPT
 
     def _on_quit(self, transaction: None, reply: Reply) -> None:
         self.end("QUIT")
@@ -448,17 +456,18 @@ class Conversation:
                 self.end(f"a message was answered as RCPT is: {transaction.held}", Ending.ASTRAY)
                 return
             self._replies.learn(transaction.replies)
-        self._settle_held()
+        self._settle_certain()
         self._in_pipeline = False
         if self._no_more:
             self.end(self._no_more)
 
-    def _settle_held(self) -> None:
-        """The replies that are held are what they seem to be."""
-        while self._transactions and (held := self._transactions[0].held) is not None:
-            self.joined |= self._in_pipeline
-            self._replies.learn({Step.END: held})
-            self._settle(self._transactions[0], Outcome(Phase.DOT, held))
+    def _settle_certain(self) -> None:
+        """All replies so far are what they seem to be."""
+        while self._transactions and (outcome := self._transactions[0].outcome) is not None:
+            if (held := self._transactions[0].held) is not None:
+                self.joined |= self._in_pipeline
+                self._replies.learn({Step.END: held})
+            self._settle(self._transactions[0], outcome)
 
     def _by_how_far(self, transaction: _Transaction, cause: str, ending: Ending) -> Outcome:
         """The outcome of a mail object that was under way when the session ended."""
@@ -468,18 +477,18 @@ class Conversation:
                 return Outcome(Phase.DOT, held)
             cause = f"{cause}; the {held.code} before it may have been meant for another message"
             return Outcome(Phase.DOT, None, cause)
-        if transaction.refusal and (ending is Ending.ORDERLY or not transaction.unanswered):
+        is_whole = transaction.phase is Phase.CONTENT or not transaction.unanswered
+        is_certain = is_whole and not (self._in_chunks and ending is Ending.ASTRAY)
+        if transaction.refusal and (ending is Ending.ORDERLY or is_certain):
             return transaction.refusal
         return Outcome(transaction.phase, None, cause)
 
     def _refused(self, step: Step, transaction: _Transaction, reply: Reply) -> None:
-        """Records the first refusal; settles once nothing more is asked for this mail object."""
+        """The first refusal counts; nothing more is said of this mail object."""
         if transaction.refusal is None:
             transaction.refusal = Outcome(_PHASES[step], reply)
         transaction.script.clear()
         self._careful = self._reset_first = True
-        if not transaction.unanswered:
-            self._settle(transaction, transaction.refusal)
 
     def _settle(self, transaction: _Transaction, outcome: Outcome) -> None:
         self._transactions.remove(transaction)

@@ -45,21 +45,32 @@ _MUCH = (
 )
 """How servers say that it is too much at once."""
 
+_SENDER = (
+    r"address is not verified|SendAsDenied|sender address rejected|sender verif\w+ failed"
+    r"|banned sending IP|on our block list|client host rejected|bad outbound sender"
+)
+"""How they say that they do not like who sends, or from where."""
+
 _REPLIES = (
     _row(Phase.DOT, r"2", Concern.RECIPIENT, State.ACCEPTED),
     # A reply that fits no question: the two sides no longer agree on where they are.
     _row(Phase.DOT, r"3|50[0-4]", Concern.RECIPIENT, State.IN_DOUBT),
     # Quotas of the account, whatever the phase.
-    _row(ANY, r"\d+ 5\.4\.5 |.*daily (message quota|user sending)", Concern.QUOTA, State.PENDING),
+    _row(
+        ANY,
+        r"\d+ 5\.4\.5 |.*(daily (message quota|user sending)|exceeded the max (e?mails|defers))",
+        Concern.QUOTA,
+        State.PENDING,
+    ),
     # The account, the sender address or the client's own address, whatever the phase; RFC 7372 has
     # 5.7.20 to 5.7.26, authentication of the sender that failed.
     _row(
         ANY,
-        r"530 |5\d\d (5\.7\.2\d |.*(address is not verified|SendAsDenied|sender address rejected"
-        r"|banned sending IP|on our block list))",
+        rf"530 |5\d\d (5\.7\.2\d |5\.1\.[78] |.*({_SENDER}))",
         Concern.RUN,
         State.PENDING,
     ),
+    _row(ANY, rf"4\d\d (4\.1\.[78] |.*({_SENDER}))", Concern.ACCOUNT, State.PENDING),
     # A mailbox that gets too much, from everyone; Gmail says it with a 5xx, too.
     _row(
         Phase.RCPT,
@@ -78,17 +89,20 @@ _REPLIES = (
     # Too much at once: for the domain of the recipient, or else for the server.
     _row(Phase.RCPT, rf"4[35]\d .*({_MUCH}).*\bdomain\b", Concern.DOMAIN, State.PENDING),
     _row(Phase.RCPT, rf"4[35]\d .*\bdomain\b.*({_MUCH})", Concern.DOMAIN, State.PENDING),
-    _row(ANY, rf"421|454|4\d\d .*({_MUCH})", Concern.ACCOUNT, State.PENDING),
+    _row(ANY, rf"421|454|4\d\d (4\.3\.\d |.*({_MUCH}))", Concern.ACCOUNT, State.PENDING),
     # An address that this server cannot parse.
     _row(Phase.RCPT, r"501", Concern.RECIPIENT, State.FAILED),
     _row(ANY, r"[23]|50[0-4]", Concern.SESSION, State.PENDING),
     _row(Phase.MAIL, r"4", Concern.ACCOUNT, State.PENDING),
     # SIZE= (RFC 1870 6.1) and SMTPUTF8 (RFC 6531 3.5) tell MAIL of one message, not of the sender.
     _row(Phase.MAIL, r"552 (5\.3\.4 |.*\bsize\b)", Concern.MESSAGE, State.FAILED),
-    _row(Phase.MAIL, r"55[03] 5\.6\.7 ", Concern.RECIPIENT, State.FAILED),
+    _row(frozenset({Phase.MAIL, Phase.RCPT}), r"55[03] 5\.6\.7 ", Concern.RECIPIENT, State.FAILED),
     _row(Phase.MAIL, r"5", Concern.RUN, State.PENDING),
     _row(ANY, r"4", Concern.RECIPIENT, State.DEFERRED),
-    _row(Phase.RCPT, r"5\d\d (5\.7\.|.*\brelay)", Concern.MESSAGE, State.FAILED),
+    # RFC 3463 3.2, 3.3: of X.1 and X.2 these are about the recipient's address and mailbox, though
+    # some servers say so only at the end; X.3, X.5, X.6 and X.7 are not, though said at RCPT.
+    _row(ANY, r"5\d\d 5\.(1\.([0-6]|10)|2\.\d) ", Concern.RECIPIENT, State.FAILED),
+    _row(Phase.RCPT, r"5\d\d (5\.[3567]\.|.*\brelay)", Concern.MESSAGE, State.FAILED),
     _row(Phase.RCPT, r"5", Concern.RECIPIENT, State.FAILED),
     _row(ANY, r"5", Concern.MESSAGE, State.FAILED),
 )

@@ -2,8 +2,13 @@
 
 import asyncio
 import socket
+import threading
+from contextlib import suppress
+from typing import Any
 
-Address = tuple[socket.AddressFamily, int, int, tuple[object, ...]]
+Place = tuple[Any, ...]
+"""As the socket module names it: for IPv4 (address, port)."""
+Address = tuple[socket.AddressFamily, int, int, Place]
 
 
 class Dialler:
@@ -16,46 +21,69 @@ class Dialler:
     def __init__(self, host: str, port: int) -> None:
         self._host = host
         self._port = port
-        self._bad: list[tuple[object, ...]] = []
-        self._last: tuple[object, ...] = ()
+        self._bad: list[Place] = []
 
-    async def dial(self, seconds: float) -> socket.socket:
-        """A connected socket. Raises what the resolver or the last address raised."""
-        addresses = await self._addresses()
+    async def dial(self, seconds: float) -> tuple[socket.socket, Place]:
+        """A connected socket, and where to. Raises what the resolver or the last address raised."""
+        addresses = sorted(await resolved(self._host, self._port), key=self._badness)
         deadline = asyncio.get_running_loop().time() + seconds
         error: OSError = OSError("it has no address")
         for number, address in enumerate(addresses):
             left = deadline - asyncio.get_running_loop().time()
             try:
                 async with asyncio.timeout(left / (len(addresses) - number)):
-                    return await self._connected(address)
+                    return await _connected(address), address[3]
             except OSError as this:  # TimeoutError among them
                 error = this
         raise error
 
-    def came_to_nothing(self) -> None:
-        """The address dialled last did not greet, or not as one that can be used."""
-        self._bad = [*(bad for bad in self._bad if bad != self._last), self._last]
+    def came_to_nothing(self, place: Place) -> None:
+        """It did not greet, or not as one that can be used."""
+        self._bad = [*(bad for bad in self._bad if bad != place), place]
 
-    async def _addresses(self) -> list[Address]:
-        found = await asyncio.get_running_loop().getaddrinfo(
-            self._host, self._port, type=socket.SOCK_STREAM
-        )
-        addresses = [(family, kind, proto, at) for family, kind, proto, _, at in found]
-        return sorted(addresses, key=lambda address: self._badness(address[3]))
-
-    def _badness(self, at: tuple[object, ...]) -> int:
+    def _badness(self, address: Address) -> int:
         """0, or higher the less long ago it came to nothing."""
-        return self._bad.index(at) + 1 if at in self._bad else 0
+        place = address[3]
+        return self._bad.index(place) + 1 if place in self._bad else 0
 
-    async def _connected(self, address: Address) -> socket.socket:
-        family, kind, proto, at = address
-        connection = socket.socket(family, kind, proto)
+
+async def _connected(address: Address) -> socket.socket:
+    family, kind, protocol, place = address
+    connection = socket.socket(family, kind, protocol)
+    try:
+        connection.setblocking(False)
+        await asyncio.get_running_loop().sock_connect(connection, place)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+async def resolved(host: str, port: int) -> list[Address]:
+    """In a thread that nobody waits for when the program ends, as resolvers can hang."""
+    loop = asyncio.get_running_loop()
+    found: asyncio.Future[list[Address]] = loop.create_future()
+
+    def tell(addresses: list[Address], error: OSError | None) -> None:
+        if found.done():
+            return
+        if error is None:
+            found.set_result(addresses)
+        else:
+            found.set_exception(error)
+
+    def resolve() -> None:
+        addresses: list[Address] = []
+        failure = None
         try:
-            connection.setblocking(False)
-            await asyncio.get_running_loop().sock_connect(connection, at)
-        except BaseException:
-            connection.close()
-            raise
-        self._last = at
-        return connection
+            for family, kind, protocol, _, place in socket.getaddrinfo(
+                host, port, type=socket.SOCK_STREAM
+            ):
+                addresses.append((family, kind, protocol, place))
+        except OSError as error:
+            failure = error
+        with suppress(RuntimeError):  # the loop has ended
+            loop.call_soon_threadsafe(tell, addresses, failure)
+
+    threading.Thread(target=resolve, name="resolver", daemon=True).start()
+    return await found

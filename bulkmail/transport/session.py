@@ -114,11 +114,15 @@ class Session(asyncio.Protocol):
         conversation = self._conversation
         while self._writable and (data := conversation.next_write()) is not None:
             self._transport.write(data)
-        try:
-            for mail, outcome in conversation.take_settled():
+        failure: Exception | None = None
+        for mail, outcome in conversation.take_settled():
+            try:
                 self._callbacks.pop(id(mail))(outcome)
-        finally:
-            self._attend()
+            except Exception as error:  # the others are told first
+                failure = failure or error
+        self._attend()
+        if failure is not None:
+            raise failure
 
     def _attend(self) -> None:
         """Aborts what has ended, watches the time of the rest, and wakes whoever waits."""

@@ -86,12 +86,15 @@ class SubmissionServer:
             timeout=self._timeouts.connect,
             local_hostname=self._submission.helo or "localhost",
         )
+        place = None
         try:
             async with asyncio.timeout(self._timeouts.connect):
-                await self._prepare(client)
+                connection, place = await self._dialler.dial(self._timeouts.connect)
+                await self._prepare(client, connection)
         except BaseException as error:
             _abandon(client)
-            self._dialler.came_to_nothing()
+            if place is not None:
+                self._dialler.came_to_nothing(place)
             if isinstance(error, Exception) and not isinstance(error, BulkmailError):
                 raise self._explained(error) from error
             raise
@@ -100,8 +103,8 @@ class SubmissionServer:
         conversation, ended = self._pipelining.conversation(announced(client.esmtp_extensions))
         return Session(transport, conversation, self._timeouts, ended)
 
-    async def _prepare(self, client: aiosmtplib.SMTP) -> None:
-        await client.connect(sock=await self._dialler.dial(self._timeouts.connect))
+    async def _prepare(self, client: aiosmtplib.SMTP, connection: socket.socket) -> None:
+        await client.connect(sock=connection)
         helo = self._submission.helo or _address_literal(client)
         await _introduce(client, helo)
         if self._submission.security is Security.STARTTLS:

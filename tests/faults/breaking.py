@@ -173,7 +173,7 @@ case(21, "the reply to the dot after 11 min", after(11), "AAXAA", 1, taken="1111
 
 SIX_LINES = b"".join(b"421%c4.3.2 line %d\r\n" % (b"- "[n == 5], n) for n in range(6))
 BUSY = b"421 4.3.2 shutting down\r\n"
-case(22, "dot 451", of(at(".", b"451 4.3.0 later\r\n", 1, times=1), joined=True), "ADAAA", 75)
+case(22, "dot 451", of(at(".", b"451 4.2.0 later\r\n", 1, times=1), joined=True), "ADAAA", 75)
 case(22, "dot 421 with six lines, once", of(at(".", Hangup(SIX_LINES), 1, times=1), joined=True), "AAAAA",
      connections=2)  # fmt: skip
 case(22, "dot 421 and close, messages behind it", of(at(".", Hangup(BUSY), 1, times=1), joined=True), "AAAAA",
@@ -241,7 +241,7 @@ def mixed(ask: Ask) -> bytes | None:
         (1, "RCPT"): b"550-5.1.1 no such\r\n550 5.1.1 user\r\n",
         (2, "RCPT"): b"450 4.2.0 later\r\n",
         (4, "."): b"554 5.6.0 bad content\r\n",
-        (7, "DATA"): b"451 4.3.0 later\r\n",
+        (7, "DATA"): b"451 4.2.0 later\r\n",
         (8, "RCPT"): b"550 5.1.1 no such user\r\n",
     }
     return replies.get((ask.person if ask.person is not None else -1, ask.verb))

@@ -15,6 +15,7 @@ import trustme
 from bulkmail.model import Security
 from bulkmail.sandbox.receiving import Hangup
 from bulkmail.sandbox.server import HOST
+from bulkmail.transport import dialling
 
 from .case import Seen, Wire, case
 from .peer import PIPELINING, PLAIN, Answer, Connection, ResetConnection, at
@@ -46,21 +47,24 @@ def of(
 
 
 def resolves_to(*addresses: str | OSError) -> None:
-    """What the resolver says from now on: the one thing that is made up here."""
+    """What the resolver says in this case: the one thing that is made up here."""
+    loop, really = asyncio.get_running_loop(), dialling.resolved
 
-    async def getaddrinfo(host: str, port: int, **options: Any) -> list[Any]:
+    async def resolved(host: str, port: int) -> list[Any]:
+        if asyncio.get_running_loop() is not loop:
+            return await really(host, port)
         found: list[Any] = []
         for address in addresses:
             if isinstance(address, OSError):
                 raise address
             if ":" in address:
                 at: tuple[Any, ...] = (address, port, 0, 999)  # no interface has this number
-                found.append((socket.AF_INET6, socket.SOCK_STREAM, 6, "", at))
+                found.append((socket.AF_INET6, socket.SOCK_STREAM, 6, at))
             else:
-                found.append((socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port)))
+                found.append((socket.AF_INET, socket.SOCK_STREAM, 6, (address, port)))
         return found
 
-    asyncio.get_running_loop().getaddrinfo = getaddrinfo  # type: ignore[method-assign]
+    dialling.resolved = resolved
 
 
 # -- 1, 2: no server ------------------------------------------------------------------------------
