@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help demo test lint faults crash clean
+.PHONY: help demo test lint faults crash peers clean
 
 help:
 	@echo "make demo   run the example newsletter against the built-in sandbox"
@@ -12,6 +12,7 @@ help:
 	@echo "make lint   ruff and mypy"
 	@echo "make faults what servers and networks do, and what comes of it, in a table (half a minute)"
 	@echo "make crash  kill runs hundreds of times (some minutes); SEEDS=7 or SEEDS=1-40"
+	@echo "make peers  the same and more against real servers, Postfix and Exim (minutes; as root); WHAT=kill"
 	@echo "make clean  remove the environment and what the demo made"
 
 $(READY): pyproject.toml constraints.txt
@@ -38,6 +39,9 @@ faults: $(READY)
 
 crash: $(READY)
 	@$(BIN)/python -m tests.crash $(SEEDS)
+
+peers: $(READY)
+	@$(BIN)/python -m tests.peers $(WHAT)
 
 clean:
 	rm -rf $(VENV) sandbox dry-run

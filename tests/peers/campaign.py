@@ -20,6 +20,7 @@ from .judge import Entry, Evidence
 from .people import Person
 from .servers import Server, Wire
 
+CONNECTIONS = 4
 RUNS_TO_FINISH = 10
 PATIENCE_SECONDS = 300.0
 """With one run. One that makes no end is told to end, which is a wrong result."""
@@ -59,6 +60,7 @@ smtp:
   port: {self.server.ports[self.wire]}
   security: tls
   ca_file: {self.server.ca_file}
+  connections: {CONNECTIONS}
 """
         )
         self.server.mark()
@@ -88,7 +90,7 @@ smtp:
             if time.monotonic() > deadline:
                 process.send_signal(signal.SIGINT)
                 process.wait()
-                raise RunError(f"made no end: {self._said()}")
+                raise RunError(f"{self.folder.name} made no end: {self._said()}")
             time.sleep(0.003)
         return False
 
@@ -104,7 +106,7 @@ smtp:
     def evidence(self, status: int) -> Evidence:
         """Of a campaign whose last run ended with this status."""
         if status not in (ExitStatus.DONE, ExitStatus.LOOK):
-            raise RunError(f"ended with {status}: {self._said()}")
+            raise RunError(f"{self.folder.name} ended with {status}: {self._said()}")
         return Evidence(self.people, self._entries(), self.server.log(), self.in_doubt == "resend")
 
     def _entries(self) -> list[Entry]:

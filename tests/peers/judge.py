@@ -120,21 +120,21 @@ class Evidence:
             yield Fault(Kind.TWICE, f"{who} is in the log {len(copies)} times")
 
     def _about_unknown(self, who: str, entry: Entry, copies: list[Copy]) -> Iterator[Fault]:
-        if entry.state != "failed" or not _says(entry.reply, "550", entry.address):
+        if entry.state != "failed" or not _says(entry.reply, "5", entry.address):
             yield Fault(Kind.WRONG, f"{who} is unknown to the server: {entry.reply!r}")
-        if copies or set(self.log.refused.get(entry.address, ())) != {"550"}:
+        if copies or set(self.log.refused.get(entry.address, ())) != {"5"}:
             yield Fault(Kind.WRONG, f"{who} is unknown to the server, and not so in the log")
 
     def _about_later(self, who: str, entry: Entry) -> Iterator[Fault]:
-        codes = self.log.refused.get(entry.address, [])
-        if codes != ["450"] or len(entry.refusals) != 1:
-            yield Fault(Kind.WRONG, f"{who} is refused {codes}, in the ledger {entry.refusals}")
-        elif not _says(entry.refusals[0], "450", entry.address):
+        digits = self.log.refused.get(entry.address, [])
+        if digits != ["4"] or len(entry.refusals) != 1:
+            yield Fault(Kind.WRONG, f"{who} is refused {digits}, in the ledger {entry.refusals}")
+        elif not _says(entry.refusals[0], "4", entry.address):
             yield Fault(Kind.WRONG, f"{who} has another's refusal: {entry.refusals[0]!r}")
 
 
 def _about_copies(who: str, entry: Entry, copies: list[Copy]) -> Iterator[Fault]:
-    """All are the one message that the ledger knows, and the reply names the last of them."""
+    """All are the one message that the ledger knows, and the reply is about one of them."""
     if strange := {copy.message_id for copy in copies} - {entry.message_id.strip("<>")}:
         yield Fault(Kind.WRONG, f"{who} has {strange}, in the ledger {entry.message_id}")
     if entry.state == "accepted" and copies:
@@ -143,5 +143,5 @@ def _about_copies(who: str, entry: Entry, copies: list[Copy]) -> Iterator[Fault]
             yield Fault(Kind.WRONG, f"{who} has the reply to another message: {entry.reply!r}")
 
 
-def _says(reply: str, code: str, address: str) -> bool:
-    return reply.startswith(code) and f"<{address}>" in reply
+def _says(reply: str, digit: str, address: str) -> bool:
+    return reply.startswith(digit) and f"<{address}>" in reply

@@ -17,7 +17,7 @@ class Copy:
 
 @dataclass(frozen=True, slots=True)
 class Log:
-    """By address: the copies taken, in order, and the codes of the refusals, in order."""
+    """By address: the copies taken, and the refusals by their first digit, each in order."""
 
     taken: dict[str, list[Copy]] = field(default_factory=lambda: defaultdict(list))
     refused: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
@@ -30,7 +30,7 @@ class Log:
 _POSTFIX_NAMED = re.compile(r"/cleanup\[\d+\]: (\w+): message-id=<([^>]*)>")
 _POSTFIX_SENT = re.compile(r"/discard\[\d+\]: (\w+): to=<([^>]*)>.* status=sent ")
 _POSTFIX_REFUSED = re.compile(
-    r"/smtpd\[\d+\]: \w+: reject: RCPT from \S+: (\d{3}) .* to=<([^>]*)> "
+    r"/smtpd\[\d+\]: \w+: reject: RCPT from \S+: ([45])\d\d .* to=<([^>]*)> "
 )
 
 
@@ -61,5 +61,5 @@ def exim_log(lines: Iterable[str]) -> Log:
             for address in taken[3].split():
                 log.taken[address].append(Copy(taken[1], taken[2]))
         elif refused := _EXIM_REFUSED.search(line):
-            log.refused[refused[2]].append("450" if refused[1] else "550")
+            log.refused[refused[2]].append("4" if refused[1] else "5")
     return log

@@ -10,9 +10,9 @@ DOMAIN = "people.test"
 class Reception(StrEnum):
     TAKEN = "person"
     UNKNOWN = "unknown"
-    """Refused at RCPT, 550."""
+    """Refused at RCPT, 550, by either server."""
     LATER = "later"
-    """Refused for now at RCPT, 450, the first time."""
+    """Refused for now at RCPT, 450 or 451, the first time."""
 
 
 @dataclass(frozen=True, slots=True)

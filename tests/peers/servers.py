@@ -28,7 +28,7 @@ from .people import DOMAIN, Reception
 
 PATIENCE_SECONDS = 60.0
 QUIET_SECONDS = 0.3
-"""A log that has not grown for so long, with nothing in the queue, is complete."""
+"""A log that has not grown for so long, with nothing left to deliver, is complete."""
 
 
 class Wire(StrEnum):
@@ -39,11 +39,25 @@ class Wire(StrEnum):
 
     @property
     def announced(self) -> frozenset[str]:
-        return frozenset({"PIPELINING"} if self is Wire.PIPELINING else ())
+        return _MODES[self].announced
+
+    @property
+    def slots(self) -> int:
+        return _MODES[self].slots
 
 
+class _Mode(NamedTuple):
+    announced: frozenset[str]
+    slots: int
+    """Messages of one connection that can be in doubt after a kill."""
+
+
+_MODES = {
+    Wire.PLAIN: _Mode(frozenset(), 1),
+    Wire.PIPELINING: _Mode(frozenset({"PIPELINING"}), 3),
+}
 OPTIONAL = frozenset({"PIPELINING", "CHUNKING"})
-"""What the servers announce unless they are told not to."""
+"""What both servers announce unless they are told not to."""
 
 
 class Missing(Exception):
@@ -58,7 +72,7 @@ class Setting(NamedTuple):
 
 
 class Server(Protocol):
-    """A running one. `log` and `accepted` are of what was written since `mark`."""
+    """A running one. `log`, complete, and `accepted` are of what was written since `mark`."""
 
     @property
     def title(self) -> str: ...
@@ -117,7 +131,14 @@ class Written:
             self._count += whole.count(self._acceptance)
         return self._count
 
-    def lines(self) -> list[str]:
+    def lines(self, busy: Callable[[], bool] = lambda: False) -> list[str]:
+        """When it is complete: not `busy`, and quiet. Raises TimeoutError if that does not come."""
+        size, since = -1, time.monotonic()
+        for _ in _patiently(f"{self._path} is not complete"):
+            if busy() or size != self.size:
+                size, since = self.size, time.monotonic()
+            elif time.monotonic() - since > QUIET_SECONDS:
+                break
         return self._bytes(self._begin).decode(errors="replace").splitlines()
 
     def _bytes(self, begin: int) -> bytes:
@@ -189,9 +210,10 @@ class Postfix:
     """Discards what it accepts, and says so in its log, once for each recipient."""
 
     def __init__(self, setting: Setting) -> None:
-        self._command = shutil.which("postfix") or shutil.which("postfix", path="/usr/sbin")
+        self._command = shutil.which("postfix")
         if self._command is None:
             raise Missing("postfix is not installed")
+        self._runs = False
         self._folder, conf = setting.folder, setting.folder / "conf"
         self.title = f"Postfix {_said('postconf', '-d', '-h', 'mail_version').strip()}"
         self.ports = free_ports()
@@ -200,7 +222,9 @@ class Postfix:
         self._written = Written(self._folder / "log", " status=sent ")
         for made in (conf, self._folder / "spool", self._folder / "data"):
             made.mkdir()
-        shutil.chown(self._folder / "data", "postfix")
+        (self._folder / "log").touch()
+        for owned in ("data", "log"):  # both are opened by programs that are not root any more
+            shutil.chown(self._folder / owned, "postfix")
         (conf / "known").write_text(f"!/^{Reception.UNKNOWN}/ ok\n")
         (conf / "later").write_text(f"/^{Reception.LATER}/ greylisted\n")
         (conf / "main.cf").write_text(
@@ -219,10 +243,13 @@ class Postfix:
 
     def start(self) -> None:
         self._do("start")
+        self._runs = True
 
     def stop(self) -> None:
         """Its parent process is told by its id, which stands in the folder, and ends the others."""
-        self._do("stop")
+        if self._runs:
+            self._do("stop")
+        self._runs = False
 
     def mark(self) -> None:
         self._written.mark()
@@ -231,16 +258,9 @@ class Postfix:
         return self._written.accepted()
 
     def log(self) -> Log:
-        """When everything is delivered. Raises TimeoutError if that does not come."""
-        size, since = -1, time.monotonic()
-        for _ in _patiently(f"{self.title} does not empty its queue"):
-            if self._queued() or size != self._written.size:
-                size, since = self._written.size, time.monotonic()
-            elif time.monotonic() - since > QUIET_SECONDS:
-                break
-        return postfix_log(self._written.lines())
+        return postfix_log(self._written.lines(busy=self._delivers))
 
-    def _queued(self) -> bool:
+    def _delivers(self) -> bool:
         folders = [self._folder / "spool" / name for name in QUEUES]
         return any(path.is_file() for folder in folders for path in folder.rglob("*"))
 
@@ -349,7 +369,6 @@ class Exim:
         return self._written.accepted()
 
     def log(self) -> Log:
-        """Complete when nobody is connected: Exim writes before it answers."""
         return exim_log(self._written.lines())
 
     def _hosts(self, keyword: str) -> str:
@@ -380,8 +399,8 @@ KINDS: tuple[Callable[[Setting], Server], ...] = (Postfix, Exim)
 @contextmanager
 def running(server: Server) -> Iterator[Server]:
     """Started, and it announces what it is to announce."""
+    server.start()
     try:
-        server.start()
         for wire in Wire:
             announced = _announced(server, wire)
             if announced != wire.announced:
