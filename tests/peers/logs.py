@@ -5,6 +5,8 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+NOBODY = "somebody that the log does not name"
+
 
 @dataclass(frozen=True, slots=True)
 class Copy:
@@ -27,7 +29,10 @@ class Log:
         return sum(map(len, self.taken.values()))
 
 
-_POSTFIX_NAMED = re.compile(r"/cleanup\[\d+\]: (\w+): message-id=<([^>]*)>")
+_POSTFIX_CAME = re.compile(
+    r"/cleanup\[\d+\]: (\w+): info: header Message-ID: <([^>]*)> .* to=<([^>]*)> "
+)
+_POSTFIX_WHOLE = re.compile(r"/qmgr\[\d+\]: (\w+): from=<[^>]*>, size=\d+, nrcpt=")
 _POSTFIX_SENT = re.compile(r"/discard\[\d+\]: (\w+): to=<([^>]*)>.* status=sent ")
 _POSTFIX_REFUSED = re.compile(
     r"/smtpd\[\d+\]: \w+: reject: RCPT from \S+: ([45])\d\d .* to=<([^>]*)> "
@@ -35,17 +40,26 @@ _POSTFIX_REFUSED = re.compile(
 
 
 def postfix_log(lines: Iterable[str]) -> Log:
-    """Postfix names a message while it comes, which proves nothing; `status=sent` is written about
-    what it had accepted as a whole, once for each recipient.
+    """Postfix names a message while it comes, which proves nothing; its queue manager sees whole
+    ones, which it has accepted. `status=sent` says the same, but is not written about all of them
+    where Postfix is stopped; after that either may be written again about what it had accepted.
     """
-    log, message_ids = Log(), dict[str, str]()
+    log = Log()
+    message_ids: dict[str, str] = {}
+    recipients: dict[str, str] = {}
+    whole: dict[str, None] = {}
     for line in lines:
-        if named := _POSTFIX_NAMED.search(line):
-            message_ids[named[1]] = named[2]
+        if came := _POSTFIX_CAME.search(line):
+            message_ids[came[1]], recipients[came[1]] = came[2], came[3]
+        elif of_manager := _POSTFIX_WHOLE.search(line):
+            whole[of_manager[1]] = None
         elif sent := _POSTFIX_SENT.search(line):
-            log.taken[sent[2]].append(Copy(sent[1], message_ids.get(sent[1], "")))
+            whole[sent[1]], recipients[sent[1]] = None, sent[2]
         elif refused := _POSTFIX_REFUSED.search(line):
             log.refused[refused[2]].append(refused[1])
+    for queue_id in whole:
+        copy = Copy(queue_id, message_ids.get(queue_id, ""))
+        log.taken[recipients.get(queue_id, NOBODY)].append(copy)
     return log
 
 

@@ -11,6 +11,7 @@ import shutil
 import smtplib
 import socket
 import ssl
+import stat
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -160,6 +161,7 @@ maillog_file_prefixes = {folder}
 inet_interfaces = loopback-only
 inet_protocols = ipv4
 myhostname = postfix.test
+enable_long_queue_ids = yes
 mydestination =
 mynetworks = 127.0.0.0/8
 alias_maps =
@@ -168,6 +170,7 @@ default_transport = discard:
 local_transport = discard:
 virtual_transport = discard:
 relay_domains =
+header_checks = regexp:{folder}/conf/told
 virtual_mailbox_domains = {domain}
 virtual_mailbox_maps = regexp:{folder}/conf/known
 smtpd_restriction_classes = greylisted
@@ -203,7 +206,7 @@ showq unix n - n - - showq
 postlog unix-dgram n - n - 1 postlogd
 """
 """No `smtp`, `local` or `virtual`: nothing can leave."""
-QUEUES = ("maildrop", "incoming", "active", "deferred")
+QUEUES = ("incoming", "active", "deferred")
 
 
 class Postfix:
@@ -226,6 +229,7 @@ class Postfix:
         for owned in ("data", "log"):  # both are opened by programs that are not root any more
             shutil.chown(self._folder / owned, "postfix")
         (conf / "known").write_text(f"!/^{Reception.UNKNOWN}/ ok\n")
+        (conf / "told").write_text("/^Message-ID:/ INFO\n")
         (conf / "later").write_text(f"/^{Reception.LATER}/ greylisted\n")
         (conf / "main.cf").write_text(
             POSTFIX_MAIN.format(
@@ -261,8 +265,13 @@ class Postfix:
         return postfix_log(self._written.lines(busy=self._delivers))
 
     def _delivers(self) -> bool:
-        folders = [self._folder / "spool" / name for name in QUEUES]
-        return any(path.is_file() for folder in folders for path in folder.rglob("*"))
+        """Whether a message is in a queue that came as a whole: Postfix marks it as executable."""
+        for name in QUEUES:
+            for path in (self._folder / "spool" / name).rglob("*"):
+                with suppress(FileNotFoundError):
+                    if path.is_file() and path.stat().st_mode & stat.S_IXUSR:
+                        return True
+        return False
 
     def _do(self, what: str) -> None:
         assert self._command is not None
