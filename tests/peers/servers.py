@@ -37,6 +37,7 @@ class Wire(StrEnum):
 
     PLAIN = "plain"
     PIPELINING = "pipelining"
+    CHUNKING = "chunking"
 
     @property
     def announced(self) -> frozenset[str]:
@@ -56,6 +57,7 @@ class _Mode(NamedTuple):
 _MODES = {
     Wire.PLAIN: _Mode(frozenset(), 1),
     Wire.PIPELINING: _Mode(frozenset({"PIPELINING"}), 3),
+    Wire.CHUNKING: _Mode(frozenset({"PIPELINING", "CHUNKING"}), 16),
 }
 OPTIONAL = frozenset({"PIPELINING", "CHUNKING"})
 """What both servers announce unless they are told not to."""
