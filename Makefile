@@ -12,7 +12,7 @@ help:
 	@echo "make lint   ruff and mypy"
 	@echo "make faults what servers and networks do, and what comes of it, in a table (half a minute)"
 	@echo "make crash  kill runs hundreds of times (some minutes); SEEDS=7 or SEEDS=1-40"
-	@echo "make peers  the same and more against real servers, Postfix and Exim (minutes; as root); WHAT=kill"
+	@echo "make peers  kills, refusals, restarts at a real Postfix and Exim (as root, minutes); WHAT=kill"
 	@echo "make clean  remove the environment and what the demo made"
 
 $(READY): pyproject.toml constraints.txt
