@@ -620,7 +620,7 @@ async def test_an_intent_is_on_disk_when_it_returns(
     changes = changes_of(ledger, campaign)
     [recipient], _ = await changes.claim(10, 1.0)
     view = LedgerView(path)
-    assert await changes.intend(intent(recipient.id))
+    assert await changes.intend([intent(recipient.id)])
     assert view.tally(campaign) == {State.IN_FLIGHT: 1}
     view.close()
     await changes.close()
@@ -642,10 +642,10 @@ async def test_changes_that_arrive_during_a_commit_share_the_next(
 
     monkeypatch.setattr(ledger, "record", slow_record)
     recipients, _ = await changes.claim(100, 1.0)
-    intents = [asyncio.ensure_future(changes.intend(intent(r.id))) for r in recipients[:1]]
+    intents = [asyncio.ensure_future(changes.intend([intent(r.id)])) for r in recipients[:1]]
     while changes._waiting or changes._task is None:
         await asyncio.sleep(0)
-    intents += [asyncio.ensure_future(changes.intend(intent(r.id))) for r in recipients[1:]]
+    intents += [asyncio.ensure_future(changes.intend([intent(r.id)])) for r in recipients[1:]]
     while len(changes._waiting) < 99:
         await asyncio.sleep(0)
     first_may_end.set()
@@ -738,7 +738,7 @@ async def test_who_is_deferred_but_not_committed_is_not_passed_over(
     first, second, _ = ids_of(ledger, campaign)
     defer(ledger, [second], lambda id_: 5.0)
     changes = changes_of(ledger, campaign)
-    await changes.intend(intent(first))
+    await changes.intend([intent(first)])
     changes.settle(Settlement(first, State.DEFERRED, LATER, due_at=4.0))
     claimed = [r.id for r in (await changes.claim(10, 6.0))[0]]
     claimed += [r.id for r in (await changes.claim(10, 6.0))[0]]
@@ -843,7 +843,7 @@ async def test_after_a_failed_commit_nothing_is_intended(
     pages = ledger._db.execute("PRAGMA page_count").fetchone()[0]
     ledger._db.execute(f"PRAGMA max_page_count = {pages + 2}")
     granted = [
-        await changes.intend(replace(intent(r.id), message_id="<x@x>" * 100)) for r in recipients
+        await changes.intend([replace(intent(r.id), message_id="<x@x>" * 100)]) for r in recipients
     ]
     assert granted[0] and not granted[-1]
     assert "disk is full" in failures[0] and len(failures) == 1

@@ -39,7 +39,7 @@ async def submit(session: Session, *mails: MailObject) -> list[Outcome]:
             break
         future = asyncio.get_running_loop().create_future()
         outcomes.append(future)
-        session.submit(one, future.set_result)
+        session.submit([(one, future.set_result)])
     return await asyncio.gather(*outcomes)
 
 
@@ -507,8 +507,7 @@ async def test_who_fails_to_hear_an_outcome_does_not_disturb_the_others(
 
     told: list[dict[str, Any]] = []
     asyncio.get_running_loop().set_exception_handler(lambda loop, context: told.append(context))
-    session.submit(mail(1), fails)
-    session.submit(mail(2), lambda outcome: heard.append(2))
+    session.submit([(mail(1), fails), (mail(2), lambda outcome: heard.append(2))])
     await session.idle()
     session.abort("enough")
     assert heard == [2]

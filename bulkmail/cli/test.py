@@ -90,6 +90,6 @@ async def _submitted(submission: Submission, mails: list[MailObject]) -> list[Ou
             cause = f"not sent: {session.ended}"
             outcomes.append(Outcome(Phase.QUEUED, None, cause))
         else:
-            session.submit(mail, outcomes.append)
+            session.submit([(mail, outcomes.append)])
     await session.quit()
     return outcomes

@@ -15,7 +15,7 @@ from bulkmail.delivery.seams import Ledger
 from bulkmail.model import Recipient
 from bulkmail.pace import DomainPaces
 
-CLAIM = 100
+CLAIM = 200
 """Recipients read from the ledger at once, and …"""
 CLAIM_OF_DOMAIN = 20
 """… those of a domain that was set apart."""
@@ -78,6 +78,16 @@ class Queues:
                 why = self._apart[domain].why
             if at > self._loop.time() and not news.is_set():
                 return None if at == math.inf else Later(at, why, news)
+
+    def take_at_once(self) -> Recipient | None:
+        """The first of those in memory, if they may go now and no domain's time has come."""
+        now = self._loop.time()
+        claimed = self._others.claimed
+        if not claimed or (self._agenda and self._agenda[0][0] <= now):
+            return None
+        if self._paces.earliest(claimed[0].domain, now) > now:
+            return None
+        return claimed.popleft()
 
     def put_back(self, recipient: Recipient, *, last: bool = False) -> None:
         """As the next one, or as the last of those in memory."""

@@ -3,7 +3,7 @@
 import asyncio
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -14,7 +14,7 @@ from bulkmail.delivery.queues import Later
 from bulkmail.delivery.refusals import Refusals
 from bulkmail.delivery.seams import Composer, Ledger, Limits, Server, Session, Stop
 from bulkmail.errors import BulkmailError, ExitStatus, LoginError, ServerUnreachableError
-from bulkmail.model import Concern, Intent, Outcome, Phase, Recipient, Settlement, State
+from bulkmail.model import Concern, Intent, MailObject, Outcome, Phase, Recipient, Settlement, State
 from bulkmail.smtp.judgement import judge
 
 PATIENCE = 3
@@ -115,7 +115,9 @@ class Worker:
                     break
                 if (granted := await shared.desk.fresh(granted)) is None:
                     continue
-                await self._submit(session, granted)
+                # The first message goes alone; then as many as there is room for.
+                more = self._room(session) - 1 if shared.opened else 0
+                await self._submit(session, [granted, *shared.desk.more(more)])
                 await (session.room() if shared.opened else session.idle())
             await self._close()
         finally:
@@ -150,10 +152,13 @@ class Worker:
         return await self._connect()
 
     def _is_used_up(self, session: Session) -> bool:
-        return (
-            session.submitted >= self._shared.limits.messages_per_connection
-            or self._refused_in_a_row >= REFUSALS_BORNE
-        )
+        left = self._shared.limits.messages_per_connection - session.submitted
+        return left <= 0 or self._refused_in_a_row >= REFUSALS_BORNE
+
+    def _room(self, session: Session) -> int:
+        """How many messages may be submitted at once."""
+        left = self._shared.limits.messages_per_connection - session.submitted
+        return min(left, session.free)
 
     async def _connect(self) -> Session | None:
         shared = self._shared
@@ -206,25 +211,34 @@ class Worker:
 
     # -- messages --------------------------------------------------------------------------------
 
-    async def _submit(self, session: Session, granted: Granted) -> None:
-        """Composes, records the intent, and only then lets the message out."""
-        shared, recipient = self._shared, granted.recipient
-        now = time.time()
-        if recipient.first_attempt_at is None:
-            recipient = replace(recipient, first_attempt_at=now)
-        try:
-            mail = shared.composer.compose(recipient, recipient.first_attempt_at or now)
-        except RenderError as error:
-            shared.desk.release(granted.recipient)
-            shared.halt.call(Stop(ExitStatus.DATA, f"{error} (for {recipient.source})"))
+    async def _submit(self, session: Session, batch: Sequence[Granted]) -> None:
+        """Composes, records the intents, and only then lets the messages out."""
+        shared, now = self._shared, time.time()
+        mails = [mail for one in batch if (mail := self._composed(one.recipient, now)) is not None]
+        if len(mails) < len(batch):
+            for granted in reversed(batch):
+                shared.desk.release(granted.recipient)
             return
-        intent = Intent(recipient.id, now, granted.at, mail.message_id, granted.rated_domain)
-        if not await shared.ledger.intend(intent):
+        intents = [
+            Intent(one.recipient.id, now, one.at, mail.message_id, one.rated_domain)
+            for one, mail in zip(batch, mails, strict=True)
+        ]
+        if not await shared.ledger.intend(intents):
             return
+        heard = [partial(self._settled, _dated(one.recipient, now)) for one in batch]
         if session.ended is not None or shared.halt:
-            self._settled(recipient, Outcome(Phase.QUEUED, None, "the run or session ended before"))
+            for settled in heard:
+                settled(Outcome(Phase.QUEUED, None, "the run or session ended before"))
             return
-        session.submit(mail, partial(self._settled, recipient))
+        session.submit(list(zip(mails, heard, strict=True)))
+
+    def _composed(self, recipient: Recipient, now: float) -> MailObject | None:
+        """None if the template fails for this recipient: then the run ends."""
+        try:
+            return self._shared.composer.compose(recipient, recipient.first_attempt_at or now)
+        except RenderError as error:
+            self._shared.halt.call(Stop(ExitStatus.DATA, f"{error} (for {recipient.source})"))
+            return None
 
     def _settled(self, recipient: Recipient, outcome: Outcome) -> None:
         """Records what became of a message, and does what its verdict asks for."""
@@ -329,6 +343,11 @@ class Worker:
         limits = self._shared.limits
         pause = limits.first_retry * 2.0 ** min(recipient.attempts, 30)
         return min(limits.longest_retry, pause) * random.uniform(1.0, 1.0 + JITTER)
+
+
+def _dated(recipient: Recipient, now: float) -> Recipient:
+    """With the time of the first attempt, if that is this one."""
+    return recipient if recipient.first_attempt_at else replace(recipient, first_attempt_at=now)
 
 
 async def _unless_halted(halt: Halt, server: Server) -> Session | None:

@@ -4,7 +4,7 @@ One writer commits in groups: changes that arrive during a commit share the next
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
@@ -69,9 +69,9 @@ class CampaignLedger:
             self._fail(error)
             return None
 
-    async def intend(self, intent: Intent) -> bool:
-        """True once the intent is on the disk; False if it never will be."""
-        return await asyncio.shield(self._add(intent))
+    async def intend(self, intents: Sequence[Intent]) -> bool:
+        """True once the intents are on the disk, all of them; False if they never will be."""
+        return await asyncio.shield(self._add(*intents))
 
     def settle(self, settlement: Settlement) -> None:
         """Queues an outcome. It is committed with, or before, whatever is intended after it."""
@@ -91,8 +91,8 @@ class CampaignLedger:
             await self._task
         self._executor.shutdown()
 
-    def _add(self, change: Intent | Settlement) -> asyncio.Future[bool]:
-        self._waiting.append(change)
+    def _add(self, *changes: Intent | Settlement) -> asyncio.Future[bool]:
+        self._waiting += changes
         if self._committed is None:
             self._committed = asyncio.get_running_loop().create_future()
         if self._task is None or self._task.done():

@@ -5,6 +5,7 @@ Accepts what servers do (a bare LF, a code without text); refuses what is no rep
 
 import re
 from collections.abc import Iterator
+from functools import lru_cache
 
 from bulkmail.model import Reply
 
@@ -40,6 +41,8 @@ class ReplyReader:
             raise MalformedReplyError("a reply line without end")
 
     def _take(self, line: bytes) -> Reply | None:
+        if not self._texts and (reply := _one_line(line)) is not None:
+            return reply
         match = _LINE.fullmatch(line)
         if match is None or len(line) > MAX_LINE_BYTES:
             raise MalformedReplyError(f"not an SMTP reply: {printable(line[:80])!r}")
@@ -56,6 +59,15 @@ class ReplyReader:
         reply = make_reply(int(code), b"\n".join(self._texts))
         self._texts, self._size = [], 0
         return reply
+
+
+@lru_cache(maxsize=64)
+def _one_line(line: bytes) -> Reply | None:
+    """The reply that a line makes by itself; servers say most of them again and again."""
+    match = _LINE.fullmatch(line)
+    if match is None or match[2] == b"-" or len(line) > MAX_LINE_BYTES:
+        return None
+    return make_reply(int(match[1]), match[3] or b"")
 
 
 def make_reply(code: int, text: bytes) -> Reply:

@@ -5,7 +5,7 @@ closing would flush what is still buffered, a final dot among it.
 """
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
@@ -72,11 +72,19 @@ class Session(asyncio.Protocol):
     def busy(self) -> bool:
         return not self._conversation.idle
 
-    def submit(self, mail: MailObject, on_outcome: Callable[[Outcome], None]) -> None:
-        """Sends `mail`. `on_outcome` is called once, at the latest when the session ends."""
-        self.submitted += 1
-        self._callbacks[id(mail)] = on_outcome
-        self._conversation.offer(mail)
+    @property
+    def free(self) -> int:
+        """How many mail objects can be submitted now."""
+        return self._conversation.room
+
+    def submit(self, mails: Sequence[tuple[MailObject, Callable[[Outcome], None]]]) -> None:
+        """Sends mail objects, no more than are `free`. Each comes with what is called with its
+        outcome, once, at the latest when the session ends.
+        """
+        self.submitted += len(mails)
+        for mail, on_outcome in mails:
+            self._callbacks[id(mail)] = on_outcome
+            self._conversation.offer(mail)
         self._advance()
 
     async def room(self) -> bool:
