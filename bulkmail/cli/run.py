@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -161,5 +162,15 @@ def _deliver(
             wait_seconds=flags.wait_seconds,
             as_json=flags.as_json,
         )
-        stop = asyncio.run(delivery)
+        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+            stop = runner.run(delivery)
     return Summary(plan, ledger.tally(plan.record), time.monotonic() - started, stop, sandbox)
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """That of uvloop, which does the same for less, where it is installed; None: asyncio's own."""
+    try:
+        from uvloop import new_event_loop
+    except ImportError:
+        return None
+    return new_event_loop

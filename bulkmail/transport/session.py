@@ -36,7 +36,11 @@ class Timeouts:
     )
 
 
-class Session(asyncio.Protocol):
+BUFFER_BYTES = 16384
+"""What one TLS record holds."""
+
+
+class Session(asyncio.BufferedProtocol):
     """Takes over a transport. One task submits; outcomes arrive by the callbacks it gave.
 
     `ended` says why nothing more can be submitted; `on_ended` is called once, when it ended.
@@ -55,6 +59,7 @@ class Session(asyncio.Protocol):
         self._conversation = conversation
         self._timeouts = timeouts
         self._on_ended = on_ended
+        self._buffer = memoryview(bytearray(BUFFER_BYTES))
         self._callbacks: dict[int, Callable[[Outcome], None]] = {}
         self._writable = True
         self._changed = asyncio.Event()
@@ -167,10 +172,13 @@ class Session(asyncio.Protocol):
             seconds = self._timeouts.replies[phase]
             self.abort(f"no reply within {seconds:g} s ({phase.upper()})", Ending.ASTRAY)
 
-    # -- asyncio.Protocol ------------------------------------------------------------------------
+    # -- asyncio.BufferedProtocol ----------------------------------------------------------------
 
-    def data_received(self, data: bytes) -> None:
-        self._conversation.receive(data)
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return self._buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        self._conversation.receive(bytes(self._buffer[:nbytes]))
         self._advance()
 
     def eof_received(self) -> None:

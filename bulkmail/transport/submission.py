@@ -11,6 +11,7 @@ import socket
 import ssl
 from collections.abc import Callable, Mapping
 from ipaddress import ip_address
+from typing import cast
 
 import aiosmtplib
 
@@ -98,8 +99,8 @@ class SubmissionServer:
             if isinstance(error, Exception) and not isinstance(error, BulkmailError):
                 raise self._explained(error) from error
             raise
-        transport = client.transport
-        assert isinstance(transport, asyncio.Transport)
+        transport = _transport(client)
+        assert transport is not None
         conversation, ended = self._pipelining.conversation(announced(client.esmtp_extensions))
         return Session(transport, conversation, self._timeouts, ended)
 
@@ -221,10 +222,15 @@ def _address_literal(client: aiosmtplib.SMTP) -> str:
 
 
 def _abandon(client: aiosmtplib.SMTP) -> None:
-    transport = client.transport
+    transport = _transport(client)
     client.close()
-    if isinstance(transport, asyncio.Transport):
+    if transport is not None:
         transport.abort()
+
+
+def _transport(client: aiosmtplib.SMTP) -> asyncio.Transport | None:
+    """Those of uvloop are of this kind without being of this class."""
+    return cast("asyncio.Transport | None", client.transport)
 
 
 def _shown(text: object) -> str:
