@@ -222,6 +222,18 @@ def test_a_refused_sender_is_told_by_mail_not_by_its_echoes() -> None:
     assert session.phases() == {1: "mail 553"}
 
 
+@pytest.mark.parametrize("start", [pipelining, lambda: chunking(3)])
+def test_a_recipient_is_taken_after_a_refused_sender(start: Callable[[], Session]) -> None:
+    """Where the content waits for the reply to RCPT, nothing more is said for this one."""
+    session = start()
+    session.offer(1)
+    session.answer(MAIL_OK, NO_USER, NO_RCPT)
+    session.offer(2)
+    session.answer(RSET_OK, b"451 4.3.0 busy\r\n", RCPT_OK)
+    assert session.phases() == {1: "rcpt 550", 2: "mail 451"}
+    assert session.offer(3) == "X M3 R3"
+
+
 @pytest.mark.parametrize("reply", [b"451 4.3.0 busy\r\n", b"554 5.7.1 no\r\n"])
 def test_data_refused(reply: bytes) -> None:
     session = pipelining()
@@ -893,6 +905,15 @@ def test_a_row_of_refusals_costs_no_content() -> None:
         assert session.offer(number) == f"X M{number} R{number}"
         assert session.answer(RSET_OK, MAIL_OK, NO_USER) == ""
     assert session.phases() == dict.fromkeys((1, 2, 3, 4), "rcpt 550")
+
+
+def test_content_that_is_refused_may_leave_its_envelope_behind() -> None:
+    """RFC 3030 2 does not say that it is gone."""
+    session = chunking(3, warm=POSTFIX)
+    session.offer(1)
+    session.answer(MAIL_OK, RCPT_OK, b"451 4.3.0 later\r\n")
+    assert session.offer(2) == "X M2 R2"
+    assert session.phases() == {1: "dot 451"}
 
 
 def test_421_in_the_window_is_about_one_and_the_rest_was_not_executed() -> None:

@@ -385,7 +385,10 @@ class Conversation:
             self._refused(step, transaction, reply)
         elif reply.code >= 300:
             self.end(f"{step.name} was answered {reply}", Ending.ASTRAY)
-        elif transaction.refusal is None:
+        elif (refusal := transaction.refusal) is not None:  # MAIL's, and RCPT is taken all the same
+            if not transaction.unanswered:
+                self._settle(transaction, refusal)
+        else:
             transaction.replies[step] = reply
             if transaction.phase is _PHASES[step]:
                 transaction.phase = Phase.RCPT if step is Step.MAIL else Phase.DATA
@@ -425,7 +428,7 @@ class Conversation:
         if reply.code < 300:
             self._careful = False
         elif reply.code >= 400:
-            self._careful = True
+            self._careful, self._reset_first = True, self._reset_first or self._in_chunks
         if self._in_chunks and not self._asked and 500 <= reply.code <= 504:
             # It does not know BDAT, and was told nothing else: nothing can have been taken.
             self._settle(transaction, Outcome(Phase.DATA, reply))
