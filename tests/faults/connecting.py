@@ -18,7 +18,7 @@ from bulkmail.sandbox.server import HOST
 from bulkmail.transport import dialling
 
 from .case import Seen, Wire, case
-from .peer import PIPELINING, PLAIN, Answer, Connection, ResetConnection, at
+from .peer import CHUNKING, PIPELINING, PLAIN, Answer, Connection, ResetConnection, at
 from .world import HASTY, ONE, Certificate, World, until_the_next_is_there
 
 ANY = (Wire.NONE,)
@@ -34,7 +34,8 @@ def of(
     **run: Any,
 ) -> Act:
     """A run of five people against a peer that answers so. `joined`: it takes its time before a
-    354, so that with PIPELINING the next message's commands are behind each dot.
+    354, so that with PIPELINING the next message's commands are behind each dot. With CHUNKING all
+    five are out but the first, which goes alone.
     """
 
     async def act(world: World) -> Seen:
@@ -359,8 +360,8 @@ case(8, "EHLO is not known, and a login is needed", of(NO_EHLO), "PPPPP", 69, wi
 case(8, "EHLO 554", of(at("EHLO", b"554 5.7.1 no\r\n", None), OPEN, **WITHOUT), "PPPPP", 69, wires=ANY,
      connections=1, twin=True)  # fmt: skip
 case(8, "no SIZE, 8BITMIME, PIPELINING", announcing(()), "AAAAA", wires=ANY, connections=1)
-case(8, "other announcements at each connection", announcing(PLAIN, PIPELINING, (), limit=2), "AAAAA",
-     wires=ANY, connections=3)  # fmt: skip
+case(8, "other announcements at each connection", announcing((), PLAIN, CHUNKING, PIPELINING, limit=1),
+     "AAAAA", wires=ANY, connections=5)  # fmt: skip
 
 
 # -- 9: the login ---------------------------------------------------------------------------------

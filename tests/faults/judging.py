@@ -1,16 +1,17 @@
 """Rows 10 to 17: what a reply means, for the recipient, the domain, the account or the run."""
 
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from bulkmail.delivery import Stop
 from bulkmail.errors import ExitStatus
 from bulkmail.sandbox.receiving import Hangup
 
-from .case import Seen, Wire, case
+from .case import WITH_DATA, Seen, Wire, case, in_doubt
 from .connecting import Act, of
 from .peer import Answer, Ask, at, each
-from .world import ONE, World
+from .world import ONE, World, until_the_next_is_there
 
 ANY = (Wire.NONE,)
 PIPELINED = (Wire.PIPELINING,)
@@ -45,7 +46,7 @@ def slows(reply: bytes | Hangup, verb: str, domain: str = "") -> Act:
             return said
 
         peer = await world.peer(noting)
-        seen = await world.run(peer, hold=HOLD_SECONDS)
+        seen = await world.run(peer, hold=HOLD_SECONDS, window=2)
         return _with_notes(seen, peer.asked, complained, domain)
 
     return act
@@ -141,6 +142,7 @@ for verb in ("MAIL", "RCPT", "DATA", "."):
         stops(verb, DAILY, 2),
         "AAP[AP]P",
         75,
+        chunked="AAPAA",
         says="quota is used up",
     )
     case(
@@ -149,6 +151,7 @@ for verb in ("MAIL", "RCPT", "DATA", "."):
         stops(verb, SES_DAILY, 2),
         "AAP[AP]P",
         75,
+        chunked="AAPAA",
         says="quota is used up",
     )
 UNVERIFIED = (
@@ -161,15 +164,18 @@ case(
     stops(".", UNVERIFIED, 2),
     "AAP[AP]P",
     69,
+    chunked="AAPAA",
     says="not verified",
 )
-case(12, "dot 554 SendAsDenied", stops(".", SEND_AS, 2), "AAP[AP]P", 69, says="SendAsDenied")
+case(12, "dot 554 SendAsDenied", stops(".", SEND_AS, 2), "AAP[AP]P", 69, says="SendAsDenied",
+     chunked="AAPAA")  # fmt: skip
 case(
     12,
     "MAIL 550 5.7.1",
     stops("MAIL", b"550 5.7.1 sender refused\r\n", 2),
     "AAP[AP]P",
     69,
+    chunked="AAPAA",
     says="sender refused",
 )
 case(
@@ -216,6 +222,7 @@ case(14, "RCPT 550 5.2.1 disabled", of(at("RCPT", b"550 5.2.1 The email account 
 
 # -- 15: policy and content -----------------------------------------------------------------------
 
+EARLY = "refusals at RCPT are told before the acceptances that came before them and are held"
 POLICY = b"550 5.7.1 policy\r\n"
 SPAM = b"554 5.7.1 spam\r\n"
 
@@ -228,6 +235,7 @@ def later(verb: str, reply: bytes, refused: set[int], limit: int = 3) -> Act:
         peer = await world.peer(
             lambda ask: reply if ask.verb == verb and ask.person in refused else None
         )
+        peer.before_354 = partial(until_the_next_is_there, world)
         return await world.run(peer, limits=replace(ONE, stop_after_failures=limit))
 
     return act
@@ -252,7 +260,8 @@ for verb, reply in (
 for verb, reply in ((".", SPAM), ("RCPT", POLICY)):
     name = f"{verb} {reply.decode().strip()}"
     case(15, f"{name}, three alike in a row", later(verb, reply, {4, 5, 6, 7, 8, 9}), "AAAAPPPPPP", 69,
-         says="3 messages in a row were refused alike")  # fmt: skip
+         says="3 messages in a row were refused alike", wrong_today=EARLY if verb == "RCPT" else "",
+         wrong_on=(Wire.PIPELINING, Wire.CHUNKING))  # fmt: skip
     case(
         15,
         f"{name}, an acceptance after two",
@@ -260,6 +269,8 @@ for verb, reply in ((".", SPAM), ("RCPT", POLICY)):
         "AAFFAFFAAA",
         1,
         twin=True,
+        wrong_today=EARLY if verb == "RCPT" else "",
+        wrong_on=(Wire.CHUNKING,),
     )
 case(15, "RCPT 550 5.1.1, six in a row", later("RCPT", b"550 5.1.1 no such user\r\n", {4, 5, 6, 7, 8, 9}),
      "AAAAFFFFFF", 1, twin=True)  # fmt: skip
@@ -273,7 +284,7 @@ for reply in (b"251 user not local; will forward\r\n", b"252 cannot verify, but 
 for code in (b"200", b"220", b"251", b"252", b"299"):
     case(16, f"dot {code.decode()}", of(at(".", code + b" taken\r\n")), "AAAAA")
 case(16, "dot 250 without a text", of(at(".", b"250\r\n", None)), "AAAAA")
-case(16, "dot 300", of(at(".", b"300 what\r\n")), "AAXAA", 1, twin=True)
+case(16, "dot 300", of(at(".", b"300 what\r\n")), "AAXAA", 1, twin=True, chunked=in_doubt("AAXXX"))
 
 # -- 17: DATA -------------------------------------------------------------------------------------
 
@@ -312,5 +323,7 @@ case(
     says="554",
 )
 case(17, "DATA 554 after an accepted RCPT, later", of(at("DATA", SPAM)), "AAFAA", 1)
-case(17, "DATA 250, once", of(early(b"250 2.0.0 ok\r\n")), "AAAAA", connections=2)
+case(17, "DATA 250, once", of(early(b"250 2.0.0 ok\r\n")), "AAAAA", connections=2, wires=WITH_DATA)
 case(17, "DATA 354 after a refused RCPT", content_for_nobody, "AAFAA", 1, wires=PIPELINED)
+case(17, "BDAT 250 after a refused RCPT", of(each(NO_USER, early(b"250 2.0.0 ok\r\n"))), in_doubt("AAXXX"),
+     wires=(Wire.CHUNKING,))  # fmt: skip

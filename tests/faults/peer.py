@@ -18,11 +18,16 @@ from dataclasses import dataclass, field
 from bulkmail.model import Security, Submission
 from bulkmail.sandbox.receiving import Behaviour, Hangup, Received, Receiver
 from bulkmail.sandbox.server import HOST
+from bulkmail.smtp.conversation import WINDOW
 
 PLAIN = ("SIZE 26214400", "8BITMIME", "ENHANCEDSTATUSCODES")
 PIPELINING = ("PIPELINING", *PLAIN)
+CHUNKING = ("CHUNKING", *PIPELINING)
+LONG_BYTES = 65536
+"""Content that is longer is to wait for the reply to RCPT."""
 _END = b"\r\n.\r\n"
 _PERSON = re.compile(r"p(\d+)@")
+_MAIL = re.compile(rb"^MAIL FROM:", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -72,6 +77,10 @@ class Connection:
         self.person: int | None = None
         self.then: Callable[[Connection], Awaitable[None]] | None = None
         """Set by a script: what is done next, before anything else is read."""
+        self.asked: Ask | None = None
+        """The last command, or dot."""
+        self._announced = peer.extensions(number)
+        self._envelope_unanswered = False
         self._more = False
         """Whether something came behind the command that is being answered."""
         self._socket: socket.socket = writer.get_extra_info("socket")
@@ -102,10 +111,13 @@ class Connection:
 
     async def take(self, data: bytes) -> None:
         """Answers what is complete. Replies from before a script interrupts are still said."""
+        self._count_messages(data)
+        await self.peer.before_answering(self)
         replies = b""
         try:
             for piece in self._pieces(data):
-                replies += self.receiver.receive(piece)
+                if (reply := self.receiver.receive(piece)) and self.asked is not None:
+                    replies += self.peer.spoils(self.asked, reply)
                 if self.then is not None:
                     await self.say(replies)
                     replies, then, self.then = b"", self.then, None
@@ -135,6 +147,7 @@ class Connection:
             yield piece
 
     async def say(self, data: bytes) -> None:
+        self._envelope_unanswered = False
         if not data:
             return
         if self.peer.byte_by_byte:
@@ -153,17 +166,37 @@ class Connection:
     def _answer(self, verb: str, argument: str) -> bytes | None:
         if verb in ("MAIL", "RCPT") and (found := _PERSON.search(argument)):
             self.person = int(found[1])
-        if self._more and verb in ("MAIL", "RCPT", "DATA"):
+        if self._more and verb in ("RSET", "MAIL", "RCPT", "DATA"):
             self._said_at_once(verb)
-        ask = Ask(self, verb, argument, self.person, asyncio.get_running_loop().time())
-        self.peer.asked.append(ask)
-        return self.peer.answer(ask)
+        if verb == "BDAT":
+            self._said_in_chunks(int(argument.split()[0]))
+        self._envelope_unanswered |= verb in ("MAIL", "RCPT")
+        self.asked = Ask(self, verb, argument, self.person, asyncio.get_running_loop().time())
+        self.peer.asked.append(self.asked)
+        reply = self.peer.answer(self.asked)
+        if verb == "EHLO" and reply is not None:
+            self._announced = tuple(line[4:] for line in reply.decode().splitlines())
+        return reply
 
     def _said_at_once(self, verb: str) -> None:
-        if verb == "DATA" or not self.behaviour.announces("PIPELINING"):
+        if verb == "DATA" or "PIPELINING" not in self._announced:
             self.peer.violations.append(f"said something behind {verb} before its reply")
         else:
             self.peer.pipelined.add(self.number)
+
+    def _said_in_chunks(self, size: int) -> None:
+        if "CHUNKING" not in self._announced:
+            self.peer.violations.append("said BDAT to a server that does not announce it")
+        if size > LONG_BYTES and self._envelope_unanswered:
+            self.peer.violations.append(f"said BDAT {size} before the reply to RCPT")
+
+    def _count_messages(self, data: bytes) -> None:
+        """All that was said before was answered, but for a message that is not whole yet."""
+        in_chunks = {"PIPELINING", "CHUNKING"} <= set(self._announced)
+        allowed = self.peer.window if in_chunks else 1 + ("PIPELINING" in self._announced)
+        begun = len(_MAIL.findall(data)) + (self.receiver._message is not None)
+        if begun > allowed:
+            self.peer.violations.append(f"{begun} messages were under way; {allowed} at most")
 
     def _keep(self, received: Received) -> None:
         self.peer.taken.extend(received.forward_paths)
@@ -174,7 +207,7 @@ async def _takes_nothing_over(connection: Connection) -> bool:
     return False
 
 
-async def _at_once(connection: Connection, replies: bytes) -> None:
+async def _at_once(*of: object) -> None:
     return None
 
 
@@ -191,6 +224,11 @@ class Peer:
     """What it hears of what came in one piece."""
     says: Callable[[Connection, bytes], bytes] = lambda connection, replies: replies
     """What it says of the replies to that."""
+    spoils: Callable[[Ask, bytes], bytes] = lambda ask, reply: reply
+    """What it says instead of a reply, though it acts by that."""
+    before_answering: Callable[[Connection], Awaitable[None]] = _at_once
+    window: int = WINDOW
+    """How many messages may be under way at once with CHUNKING."""
     before_354: Callable[[Connection, bytes], Awaitable[None]] = _at_once
     byte_by_byte: bool = False
     receive_buffer: int = 0
@@ -269,11 +307,14 @@ class Peer:
 def at(
     verb: str, reply: bytes | Exception | None, person: int | None = 2, times: int = 10**9
 ) -> Answer:
-    """A server that answers `verb` so, for this person or, if None, for all; so many times."""
+    """A server that answers `verb` so, for this person or, if None, for all; so many times. What it
+    does at DATA it does at BDAT.
+    """
 
     def answer(ask: Ask) -> bytes | None:
         used = ask.connection.peer.used
-        if ask.verb != verb or person not in (None, ask.person) or used[answer] >= times:
+        said = "DATA" if ask.verb == "BDAT" and verb == "DATA" else ask.verb
+        if said != verb or person not in (None, ask.person) or used[answer] >= times:
             return None
         used[answer] += 1
         if isinstance(reply, Exception):

@@ -1,9 +1,9 @@
 """All cases, by row."""
 
-from . import breaking, connecting, judging, surviving
+from . import breaking, chunks, connecting, judging, surviving
 from .case import CASES
 
 __all__ = ["CASES"]
 
-_MODULES = (connecting, judging, breaking, surviving)
+_MODULES = (connecting, judging, breaking, chunks, surviving)
 CASES.sort(key=lambda case: case.row)

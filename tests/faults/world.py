@@ -25,7 +25,7 @@ from bulkmail.transport import SubmissionServer, Timeouts
 from bulkmail.transport.session import Session
 
 from .case import LETTERS, Seen, Wire
-from .peer import PIPELINING, PLAIN, Answer, Connection, Peer
+from .peer import CHUNKING, PIPELINING, PLAIN, Answer, Connection, Peer
 
 ONE = Limits(
     connections=1,
@@ -46,6 +46,14 @@ HASTY = Timeouts(
 
 HOLD_SECONDS = 0.02
 """The first pause after a complaint, scaled from a second."""
+
+
+_EXTENSIONS = {
+    Wire.NONE: PLAIN,
+    Wire.PLAIN: PLAIN,
+    Wire.PIPELINING: PIPELINING,
+    Wire.CHUNKING: CHUNKING,
+}
 
 
 class Certificate(NamedTuple):
@@ -121,6 +129,8 @@ class World:
     processes: list[asyncio.subprocess.Process] = field(default_factory=list)
     stop: Stop | None = None
     attempts: int = 0
+    has_rates: bool = False
+    limits: Limits = ONE
     delivery: Delivery | None = None
     on_settled: Callable[[Recipient, State, Outcome], None] = lambda recipient, state, outcome: None
     _ledger: SqliteLedger | None = None
@@ -128,8 +138,9 @@ class World:
 
     async def peer(self, answer: Answer | None = None, **told: Any) -> Peer:
         """A server that listens."""
-        extensions = PIPELINING if self.wire is Wire.PIPELINING else PLAIN
+        extensions = _EXTENSIONS[self.wire]
         told.setdefault("extensions", lambda number: extensions)
+        told.setdefault("before_answering", self._until_the_window_is_out)
         told.setdefault("tls", self.certificate.context)
         told.setdefault("ca_file", str(self.certificate.ca_file))
         peer = Peer(**told) if answer is None else Peer(answer=answer, **told)
@@ -165,9 +176,11 @@ class World:
         """Runs the campaign; what came of it. `submission` is what differs there."""
         ledger, record = self.enrol()
         server = replace(peer.submission, **submission)
+        peer.window = server.window
         changes = CampaignLedger(ledger, record, server.account, ledger.contents.id_of(record, "c"))
         dialled = Dialled(SubmissionServer(server, timeouts, self.remarks.append), before)
         changes.on_failure = lambda: self._ledger_failed(changes)
+        self.has_rates, self.limits = bool(rates), limits
         with mock.patch.object(pace, "FIRST_HOLD", hold):
             self.delivery = Delivery(
                 changes,
@@ -185,6 +198,25 @@ class World:
                 await changes.close()
         self.attempts += dialled.attempts
         return self.seen()
+
+    async def _until_the_window_is_out(self, connection: Connection) -> None:
+        """With CHUNKING all that the client has to say for now is said before any is answered."""
+        if self.wire is not Wire.CHUNKING or self.delivery is None or self.has_rates:
+            return
+        shared, loop = self.delivery._shared, asyncio.get_running_loop()
+        desk = shared.desk
+        for _ in range(100):
+            if len(shared.sessions) != 1 or not shared.opened or shared.halt:
+                break
+            [session] = shared.sessions
+            if (
+                session._conversation.room == 0
+                or self.limits.messages_per_connection <= session.submitted
+            ):  # type: ignore[attr-defined]
+                break
+            if desk.is_empty or desk.closed or desk._pace.is_held(loop.time()):
+                break
+            await asyncio.sleep(0.002)
 
     def _ledger_failed(self, changes: CampaignLedger) -> None:
         """As the command does it."""
