@@ -9,7 +9,7 @@ from pathlib import Path
 from .campaign import Campaign, Result
 from .report import faults, table
 
-SEEDS = "1-40"
+SEEDS = "1-42"
 LEAST_KILLS = 300
 """With those seeds."""
 AT_A_TIME = 2

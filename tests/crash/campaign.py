@@ -30,7 +30,9 @@ from .server import TAKEN
 ROOT = Path(__file__).parents[2]
 PEOPLE = 400
 CONNECTIONS = 4
+WIRES = ("plain", "chunking", "pipelining")
 WINDOWS = {"plain": 1, "pipelining": 3}
+CHUNKING_WINDOWS = (4, 16)
 
 SENDING_SECONDS = 0.3
 """From the first message taken to the last instant of a kill: some 40 messages."""
@@ -79,18 +81,23 @@ class Plan:
 
     @property
     def wire(self) -> str:
-        return ("pipelining", "plain")[self.seed % 2]
+        return WIRES[self.seed % 3]
 
     @property
     def in_doubt(self) -> str:
-        return ("hold", "resend")[self.seed // 2 % 2]
+        return ("hold", "resend")[self.seed // 3 % 2]
+
+    @property
+    def window(self) -> int:
+        """Of the campaign; it is used with CHUNKING only."""
+        return CHUNKING_WINDOWS[self.seed // 6 % 2]
 
     @property
     def slots(self) -> int:
         """Messages that can be under way at once, one whose reply is not certain yet among them: at
         most so many are in doubt after a kill.
         """
-        return CONNECTIONS * WINDOWS[self.wire]
+        return CONNECTIONS * WINDOWS.get(self.wire, self.window)
 
     def fates(self) -> list[Fate]:
         """Of its starts, in order."""
@@ -241,6 +248,7 @@ smtp:
   username: sender
   password: env:TEST_PASSWORD
   connections: {CONNECTIONS}
+  window: {self.plan.window}
   messages_per_connection: 20
 """,
         )

@@ -36,7 +36,7 @@ _COLUMNS: dict[str, Cell] = {
     "other faults": _faults(Kind.CONTENT, Kind.RECORD),
     "doubts": _sum("doubts"),
     "most a kill": lambda results: max(result.most_doubts for result in results),
-    "bound": lambda results: results[0].plan.slots,
+    "bound": lambda results: "/".join(map(str, sorted({result.plan.slots for result in results}))),
 }
 """Of the kills: how many by fate; how many left people in flight; how many people were in flight
 whose message the server had; how many met a start that had people to recover."""

@@ -1,11 +1,11 @@
 """The recording server: `python -m tests.crash.server FOLDER SEED PEOPLE WIRE`.
 
 It prints where it listens, then a line for every event: a connection `opened` or `closed`, a message
-`taken`. Before the final dot is
-answered the message stands in FOLDER/taken.jsonl, and then a random pause passes: who is killed
-meanwhile cannot know. Of a message whose dot did not come nothing is kept. Every reply about a
-person holds that person's token. It ends when its standard input does and all connections have, so
-that what is read then is all there will ever be.
+`taken`. Before the final dot is answered the message stands in FOLDER/taken.jsonl, and then a random
+pause passes: who is killed meanwhile cannot know. Of a message whose end did not come nothing is
+kept. Every refusal and every reply to an end holds the token of whom it is about, and leaves before
+the next command is looked at. It ends when its standard input does and all connections have, so that
+what is read then is all there will ever be.
 
 The protocol is that of the sandbox; one thread a connection makes its pauses simple.
 """
@@ -27,10 +27,12 @@ from .people import Reception, people
 
 TAKEN = "taken.jsonl"
 LONGEST_PAUSE_SECONDS = 0.05
+LEFT_OUT = {"plain": {"PIPELINING"}, "pipelining": {"CHUNKING"}, "chunking": set()}
 EXTENSIONS = {
-    "pipelining": Behaviour().extensions,
-    "plain": tuple(line for line in Behaviour().extensions if line != "PIPELINING"),
+    wire: tuple(line for line in Behaviour().extensions if line not in left_out)
+    for wire, left_out in LEFT_OUT.items()
 }
+"""Of each wire mode."""
 
 
 def tell(event: str) -> None:
@@ -70,7 +72,7 @@ class Replies:
         person = self._people[argument.removeprefix("TO:").strip("<>")]
         said = f"250 2.0.0 kept {person.token}"
         if verb == "RCPT":
-            said = f"250 2.1.5 ok {person.token}"
+            said = "250 2.1.5 ok"
             if person.reception is Reception.REFUSED:
                 said = f"550 5.1.1 nobody is called {person.token}"
             elif (
@@ -111,7 +113,8 @@ class Connection(socketserver.BaseRequestHandler):
             with self.server.tls.wrap_socket(self.request, server_side=True) as channel:
                 channel.sendall(receiver.greet())
                 while not receiver.closed and (data := channel.recv(65536)):
-                    channel.sendall(receiver.receive(data))
+                    for reply in receiver.replies(data):
+                        channel.sendall(reply)
         except OSError:
             pass  # it was killed, as is the purpose
 

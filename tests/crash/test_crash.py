@@ -1,4 +1,4 @@
-"""Some thirty kills, in both wire modes and with both choices; and that the judge is not blind."""
+"""Some thirty kills, in all wire modes and with both choices; and that the judge is not blind."""
 
 from dataclasses import replace
 from email.message import EmailMessage
