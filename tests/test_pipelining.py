@@ -1,11 +1,11 @@
-"""Whether a server that announces PIPELINING is believed again, session by session."""
+"""Whether a server that announces PIPELINING, or CHUNKING too, is believed again, by session."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import pytest
 
-from bulkmail.smtp.conversation import Announced, Conversation
+from bulkmail.smtp.conversation import WINDOW, Announced, Conversation
 from bulkmail.transport.pipelining import Pipelining
 
 
@@ -30,14 +30,23 @@ class Run:
         return self.end(self.begin(), how)
 
     def end(self, begun: tuple[Conversation, Callable[[], None]], how: str) -> str:
+        """That of CHUNKING is called `pipelined`, too: the rules are the same."""
         conversation, ended = begun
-        pipelined = conversation._window > 1
+        pipelined = conversation._announced.pipelining
+        assert conversation._in_chunks is (pipelined and self.announced.chunking)
+        assert conversation._window == (WINDOW if conversation._in_chunks else 1 + pipelined)
         conversation.broke_pipeline = pipelined and how == "breaks"
         conversation.joined = pipelined and how == "joins"
         ended()
         return "pipelined" if pipelined else "plain"
 
 
+PIPELINING = Announced(pipelining=True)
+CHUNKING = Announced(pipelining=True, chunking=True)
+BOTH = pytest.mark.parametrize("announced", [PIPELINING, CHUNKING], ids=["pipelining", "chunking"])
+
+
+@BOTH
 @pytest.mark.parametrize(
     ("ends", "wires", "given_up"),
     [
@@ -50,24 +59,26 @@ class Run:
     ],
 )  # fmt: skip
 def test_one_broken_pipeline_costs_a_plain_session_and_two_the_run(
-    ends: list[str], wires: list[str], given_up: int
+    announced: Announced, ends: list[str], wires: list[str], given_up: int
 ) -> None:
     """A session that joins messages and ends well takes the suspicion back; a short one does not."""
-    run = Run()
+    run = Run(announced)
     assert [run.session(how) for how in ends] == wires
     assert run.given_up == given_up
 
 
-def test_a_network_that_fails_all_at_once_is_one_failure() -> None:
-    run = Run()
+@BOTH
+def test_a_network_that_fails_all_at_once_is_one_failure(announced: Announced) -> None:
+    run = Run(announced)
     begun = [run.begin() for _ in range(4)]
     assert [run.end(one, "breaks") for one in begun] == ["pipelined"] * 4
     assert [run.session("ends") for _ in range(5)] == ["plain"] * 4 + ["pipelined"]
     assert run.given_up == 0
 
 
-def test_it_is_told_once() -> None:
-    run = Run()
+@BOTH
+def test_it_is_told_once(announced: Announced) -> None:
+    run = Run(announced)
     run.session("breaks")
     run.session("ends")
     begun = [run.begin() for _ in range(4)]
@@ -81,3 +92,23 @@ def test_a_server_that_announces_nothing_is_never_suspected() -> None:
     run = Run(Announced())
     assert [run.session("breaks") for _ in range(3)] == ["plain"] * 3
     assert run.given_up == 0
+
+
+@pytest.mark.parametrize("announced", [PIPELINING, CHUNKING, Announced(chunking=True), Announced()])
+def test_where_it_is_not_wanted_all_are_plain_and_nothing_is_told(announced: Announced) -> None:
+    told: list[None] = []
+    pipelining = Pipelining(lambda: told.append(None), wanted=False)
+    for _ in range(3):
+        conversation, ended = pipelining.conversation(announced)
+        assert conversation._window == 1 and not conversation._in_chunks
+        conversation.broke_pipeline = True
+        ended()
+    assert told == []
+
+
+def test_the_window_is_that_of_the_campaign() -> None:
+    pipelining = Pipelining(lambda: None, window=5)
+    assert [
+        pipelining.conversation(announced)[0].room
+        for announced in (Announced(), Announced(chunking=True), PIPELINING, CHUNKING)
+    ] == [1, 1, 2, 5]

@@ -23,6 +23,9 @@ from bulkmail.transport.submission import announced
 
 from .conftest import StartServer
 
+WIRES = {"plain": (), "pipelining": ("PIPELINING",), "chunking": ("PIPELINING", "CHUNKING")}
+"""What the server announces for each."""
+
 IMPATIENT = Timeouts(connect=0.3, quit=0.2, replies=MappingProxyType(dict.fromkeys(Phase, 0.2)))
 
 
@@ -85,8 +88,9 @@ async def test_messages_arrive_as_they_were_composed(
     assert {message.reverse_path for message in server.received} == {"news@example.org"}
 
 
-async def test_large_content_arrives_whole(serve: StartServer) -> None:
-    server = await serve()
+@pytest.mark.parametrize("wire", WIRES)
+async def test_large_content_arrives_whole(serve: StartServer, wire: str) -> None:
+    server = await serve(extensions=WIRES[wire])
     content = b"Subject: Large\r\n\r\n" + b"0123456789" * 7 + b"\r\n" + b".dots\r\n" * 1_000_000
     session = await SubmissionServer(server.submission).connect()
     assert phases(await submit(session, mail(1, content), mail(2))) == ["dot 250"] * 2
@@ -253,13 +257,13 @@ async def test_no_login_that_is_known(serve: StartServer) -> None:
 
 
 def at(verb: str, reply: bytes | Hangup | None, only: int | None = None) -> Behaviour:
-    """A server that answers `verb` so, always or for recipient number `only`."""
+    """A server that answers `verb` so, always or for recipient number `only`; DATA is BDAT, too."""
     current = {"number": 0}
 
     def answer(said: str, argument: str) -> bytes | None:
         if said == "MAIL":
             current["number"] += 1
-        if said != verb or only not in (None, current["number"]):
+        if said.replace("BDAT", "DATA") != verb or only not in (None, current["number"]):
             return None
         if isinstance(reply, Hangup):
             raise reply
@@ -268,7 +272,7 @@ def at(verb: str, reply: bytes | Hangup | None, only: int | None = None) -> Beha
     return Behaviour(login=("sender", "secret"), answer=answer)
 
 
-@pytest.mark.parametrize("pipelining", [False, True])
+@pytest.mark.parametrize("wire", WIRES)
 @pytest.mark.parametrize(
     ("verb", "reply", "expected"),
     [
@@ -279,10 +283,12 @@ def at(verb: str, reply: bytes | Hangup | None, only: int | None = None) -> Beha
     ],
 )
 async def test_a_refusal_is_about_its_own_message(
-    serve: StartServer, pipelining: bool, verb: str, reply: bytes, expected: str
+    serve: StartServer, wire: str, verb: str, reply: bytes, expected: str
 ) -> None:
     behaviour = at(verb, reply, only=2)
-    behaviour.extensions = ("PIPELINING",) if pipelining else ()
+    behaviour.extensions = WIRES[wire]
+    if wire == "chunking":
+        expected = expected.replace("data", "dot")  # BDAT has one reply for both
     server = await serve(behaviour)
     session = await SubmissionServer(server.submission).connect()
     outcomes = await submit(session, *(mail(number) for number in range(1, 6)))
@@ -291,35 +297,41 @@ async def test_a_refusal_is_about_its_own_message(
     assert server.paths == [f"to{number}@example.com" for number in (1, 3, 4, 5)]
 
 
-@pytest.mark.parametrize("pipelining", [False, True])
+@pytest.mark.parametrize("wire", WIRES)
 @pytest.mark.parametrize(
     ("verb", "expected"), [("MAIL", "mail"), ("RCPT", "rcpt"), ("DATA", "data"), (".", "dot")]
 )
 async def test_a_broken_connection_is_judged_by_phase(
-    serve: StartServer, pipelining: bool, verb: str, expected: str
+    serve: StartServer, wire: str, verb: str, expected: str
 ) -> None:
     behaviour = at(verb, Hangup(), only=1)
-    behaviour.extensions = ("PIPELINING",) if pipelining else ()
+    behaviour.extensions = WIRES[wire]
     server = await serve(behaviour)
     session = await SubmissionServer(server.submission).connect()
     outcomes = await submit(session, mail(1), mail(2))
     assert session.ended
     assert not await session.room()
-    if pipelining and verb in ("RCPT", "DATA"):
-        expected = "mail"  # the replies before it were lost with the connection
-    assert phases(outcomes)[0] == expected
-    assert phases(outcomes)[1:] in ([], ["queued"], ["mail"])
+    if wire == "chunking":
+        assert phases(outcomes) == ["dot", "dot"], "both were out"
+    else:
+        if wire == "pipelining" and verb in ("RCPT", "DATA"):
+            expected = "mail"  # the replies before it were lost with the connection
+        assert phases(outcomes)[0] == expected
+        assert phases(outcomes)[1:] in ([], ["queued"], ["mail"])
     assert server.paths == []
 
 
+@pytest.mark.parametrize("wire", ["plain", "chunking"])
 @pytest.mark.parametrize(
     ("verb", "expected"), [("MAIL", "mail"), ("RCPT", "rcpt"), ("DATA", "data"), (".", "dot")]
 )
 async def test_a_silent_server_ends_the_session_in_time(
-    serve: StartServer, verb: str, expected: str
+    serve: StartServer, wire: str, verb: str, expected: str
 ) -> None:
     behaviour = at(verb, b"")
-    behaviour.extensions = ()
+    behaviour.extensions = WIRES[wire]
+    if wire == "chunking":
+        expected = "dot"  # all is out before any of it is answered
     server = await serve(behaviour)
     session = await SubmissionServer(server.submission, IMPATIENT).connect()
     assert phases(await submit(session, mail())) == [expected]
@@ -384,6 +396,32 @@ async def test_abort_judges_what_is_under_way(serve: StartServer) -> None:
     assert (outcome.phase, outcome.reply, outcome.cause) == (Phase.DOT, None, "told to")
 
 
+async def test_a_window_is_out_at_once_and_waited_for_as_one(serve: StartServer) -> None:
+    """As many as the campaign says; whoever was answered when it is broken off has it."""
+    said = []
+
+    def silent_after_two(verb: str, argument: str) -> bytes | None:
+        said.append(verb)
+        return b"" if said.count(".") > 2 else None
+
+    server = await serve(answer=silent_after_two)
+    submission = replace(server.submission, window=4)
+    session = await SubmissionServer(submission, IMPATIENT).connect()
+    assert session._conversation.room == 4
+    outcomes = await submit(session, *(mail(number) for number in range(1, 5)))
+    assert phases(outcomes) == ["dot 250", "dot 250", "dot", "dot"]
+    assert "no reply within 0.2 s" in (session.ended or "")
+
+
+async def test_bdat_is_not_said_where_pipelining_is_off(serve: StartServer) -> None:
+    said = []
+    server = await serve(answer=lambda verb, argument: said.append(verb))
+    session = await SubmissionServer(replace(server.submission, pipelining=False)).connect()
+    assert phases(await submit(session, mail(1), mail(2))) == ["dot 250"] * 2
+    await session.quit()
+    assert said.count("DATA") == 2 and "BDAT" not in said
+
+
 # -- what the server announces -------------------------------------------------------------------
 
 
@@ -392,6 +430,8 @@ async def test_abort_judges_what_is_under_way(serve: StartServer) -> None:
     [
         ({}, Announced()),
         ({"pipelining": ""}, Announced(pipelining=True)),
+        ({"pipelining": "", "chunking": ""}, Announced(pipelining=True, chunking=True)),
+        ({"chunking": ""}, Announced(chunking=True)),
         ({"size": "26214400"}, Announced(size=True, max_bytes=26214400)),
         ({"size": " 1000  more"}, Announced(size=True, max_bytes=1000)),
         ({"size": "0"}, Announced(size=True)),
@@ -411,9 +451,9 @@ def test_announcements_are_read_whatever_servers_write(
     assert announced(extensions) == expected
 
 
-@pytest.mark.parametrize("pipelining", [False, True])
+@pytest.mark.parametrize("wire", WIRES)
 async def test_what_the_server_announced_not_to_take_is_not_said_to_it(
-    serve: StartServer, pipelining: bool
+    serve: StartServer, wire: str
 ) -> None:
     """Each gets its outcome once, the others arrive, in a server's own spelling."""
     said = []
@@ -422,7 +462,7 @@ async def test_what_the_server_announced_not_to_take_is_not_said_to_it(
         said.append(argument)
         return None
 
-    extensions = ("size 1000", "8bitmime", *(["pipelining"] if pipelining else []))
+    extensions = ("size 1000", "8bitmime", *map(str.lower, WIRES[wire]))
     server = await serve(extensions=extensions, answer=answer)
     session = await SubmissionServer(server.submission).connect()
     big = mail(2, b"x" * 70 + b"\r\n" + mail().content[0] * 50)
@@ -444,12 +484,12 @@ async def test_what_the_server_announced_not_to_take_is_not_said_to_it(
     assert not any("to2@" in argument or "김" in argument for argument in said)
 
 
-@pytest.mark.parametrize("pipelining", [False, True])
+@pytest.mark.parametrize("wire", WIRES)
 async def test_addresses_outside_ascii_go_where_the_server_takes_them(
-    serve: StartServer, pipelining: bool
+    serve: StartServer, wire: str
 ) -> None:
     """SMTPUTF8 is said for the one message that needs it."""
-    extensions = ("SIZE", "8BITMIME", "SMTPUTF8", *(["PIPELINING"] if pipelining else []))
+    extensions = ("SIZE", "8BITMIME", "SMTPUTF8", *WIRES[wire])
     server = await serve(extensions=extensions)
     session = await SubmissionServer(server.submission).connect()
     envelope = Envelope("news@example.org", "김@xn--vv4b11d.example")
