@@ -129,8 +129,9 @@ def chunking(window: int = 3, *, warm: Server | None = None) -> Session:
     session = Session(Conversation(announced, max(2, window)))
     if warm is not None:
         mail_ok, rcpt_ok, end_ok = warm
+        rset_ok = mail_ok if warm is SAME else RSET_OK
         session.offer(8, 9)
-        session.answer(mail_ok, rcpt_ok, end_ok, RSET_OK, mail_ok, rcpt_ok, end_ok)
+        session.answer(mail_ok, rcpt_ok, end_ok, rset_ok, mail_ok, rcpt_ok, end_ok)
         session.outcomes.clear()
     session.conversation._window = window
     return session
@@ -845,6 +846,31 @@ def test_one_reply_that_is_missing_is_credited_to_nobody(server: Server, missing
         session.written()
     sure = (missing + 1) // 4 if server is POSTFIX else 0
     assert session.phases() == {n: "dot 250" if n <= sure else "dot" for n in range(1, 5)}
+    assert session.conversation.broke_pipeline
+
+
+@pytest.mark.parametrize(
+    "replies",
+    [
+        (MAIL_OK,),
+        (RSET_OK, RCPT_OK),
+        (RSET_OK, MAIL_OK, RSET_OK),
+        (RSET_OK, MAIL_OK, MAIL_OK),
+        (RSET_OK, RSET_OK),
+    ],
+)
+def test_a_reply_that_is_always_anothers_ends_the_session_at_once(
+    replies: tuple[bytes, ...],
+) -> None:
+    """One is missing or too many: who comes behind is in doubt before more is said."""
+    session = chunking(3, warm=(MAIL_OK, RCPT_OK, POSTFIX[2]))
+    session.offer(1, 2, 3)
+    session.answer(MAIL_OK, RCPT_OK, POSTFIX[2])
+    session.answer(*replies[:-1])
+    assert session.conversation.ended is None
+    session.answer(replies[-1])
+    assert "was answered as another command is" in (session.conversation.ended or "")
+    assert session.phases() == {1: "dot 250", 2: "dot", 3: "dot"}
     assert session.conversation.broke_pipeline
 
 
