@@ -758,7 +758,7 @@ def test_each_gets_its_own_outcome_whatever_goes_unsaid_between(
             conversation.receive(replies[:some])
             replies = replies[some:]
         else:
-            assert waiting, "both sides wait"
+            assert waiting and conversation.ended is None, "both sides wait"
         for mail, outcome in conversation.take_settled():
             assert mail.message_id not in outcomes
             outcomes[mail.message_id] = outcome

@@ -8,6 +8,7 @@ import asyncio
 import csv
 import io
 import json
+import os
 import random
 import signal
 import sys
@@ -15,6 +16,7 @@ import time
 from asyncio.subprocess import PIPE, Process
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -412,8 +414,10 @@ async def _kill(process: Process, seconds: float) -> bool:
 
 
 def _tell(process: Process, number: signal.Signals) -> None:
+    """Not by `send_signal`, which would take away the status of one that just ended."""
     if process.returncode is None:
-        process.send_signal(number)
+        with suppress(ProcessLookupError):
+            os.kill(process.pid, number)
 
 
 async def _first(*awaited: Coroutine[Any, Any, object]) -> None:

@@ -1,6 +1,8 @@
-"""Row 29, CHUNKING: servers that announce it and cannot do it, and windows that break."""
+"""Rows 25 and 29: windows that break, and servers that announce CHUNKING and cannot do it."""
 
+from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from bulkmail.sandbox.receiving import Hangup
@@ -9,7 +11,7 @@ from .breaking import hangs_up, hears_one, lies, messages_a_connection, never, t
 from .case import WITH_DATA, Act, Seen, Wire, case, in_doubt
 from .connecting import of
 from .peer import CHUNKING, PIPELINING, PLAIN, Answer, Ask, Connection, ResetConnection, at, each
-from .world import HASTY, World
+from .world import HASTY, ONE, World
 
 CHUNKED = (Wire.CHUNKING,)
 ANNOUNCED = b"250-peer\r\n250-CHUNKING\r\n250-PIPELINING\r\n250 AUTH PLAIN LOGIN\r\n"
@@ -142,7 +144,7 @@ case(
 
 # -- replies that are lost, said twice, or refuse -------------------------------------------------
 
-CREDITED = "the first reply to RSET is not known yet, and taken for that to the end before it"
+CREDITED = "while the replies to RSET are not known yet, they are taken for those to ends"
 
 
 def spoilt(
@@ -152,6 +154,7 @@ def spoilt(
     person: int = 2,
     number: int = 5,
     window: int = 16,
+    limit: int = 100,
     answer: Answer | None = None,
 ) -> Act:
     """What it says instead of its reply to this command. Each end has a reply of its own, and nobody
@@ -164,7 +167,8 @@ def spoilt(
             each(*([answer] if answer else []), to_each),
             spoils=lambda ask, reply: says(reply) if is_it(ask) else reply,
         )
-        seen = await world.run(peer, window=window, timeouts=HASTY)
+        limits = replace(ONE, messages_per_connection=limit)
+        seen = await world.run(peer, window=window, timeouts=HASTY, limits=limits)
         for n, row in world.rows().items():
             if row["state"] == "accepted" and not answer and row["reply"] != f"250 2.0.0 p{n}":
                 seen.notes.append(f"person {n} has the reply {row['reply']}")
@@ -206,14 +210,24 @@ for verb in ("RSET", "MAIL", "RCPT", "."):
     case(29, f"CHUNKING: the reply to {verb} is said twice, later", spoilt(verb, twice, person=6, number=12, window=4),
          in_doubt("A{6}[AX]X{1,4}A{1,4}"), wires=CHUNKED)  # fmt: skip
     # As many replies as commands are all that can be counted on.
-    for how in (lost, twice):
-        case(29, f"CHUNKING: the reply to {verb} is {how.__name__}, all replies alike",
+    for how, said in ((lost, "is lost"), (twice, "is said twice")):
+        case(29, f"CHUNKING: the reply to {verb} {said}, all replies alike",
              spoilt(verb, how, answer=all_alike), in_doubt("AXXXX"), wires=CHUNKED)  # fmt: skip
 case(29, "CHUNKING: a refusal at the dot is lost", spoilt(".", lost, answer=at(".", b"554 5.6.0 no\r\n")),
      in_doubt("AAXXX"), wires=CHUNKED, wrong_today=CREDITED)  # fmt: skip
 case(29, "CHUNKING: a refusal at the dot is lost, later",
      spoilt(".", lost, person=6, number=12, window=4, answer=at(".", b"554 5.6.0 no\r\n", 6)),
      in_doubt("A{6}X{2,4}A{2,4}"), wires=CHUNKED)  # fmt: skip
+# In a session whose first messages these are nothing is known of its replies.
+case(29, "CHUNKING: the reply to the first dot of a window is lost", spoilt(".", lost, person=1), in_doubt("AXXXX"),
+     wires=CHUNKED, wrong_today=CREDITED)  # fmt: skip
+for verb in ("RSET", "MAIL", "RCPT", "."):
+    case(29, f"CHUNKING: the reply to {verb} is lost, first of its session",
+         spoilt(verb, lost, person=7, number=12, limit=6), in_doubt("A{6}[AX]X{5}"),
+         wires=CHUNKED, wrong_today=CREDITED)  # fmt: skip
+    case(29, f"CHUNKING: the reply to {verb} is said twice, first of its session",
+         spoilt(verb, twice, person=7, number=12, limit=6), in_doubt("A{6}[AX]{2}X{4}"),
+         wires=CHUNKED)  # fmt: skip
 
 
 # -- servers that close amid a window -------------------------------------------------------------
@@ -247,6 +261,11 @@ def nonmail_commands(most: int) -> Answer:
 
 case(29, "CHUNKING: RSET is refused and the connection closed, now and then", forty(nonmail_commands(10)),
      "A" * 40, wires=CHUNKED)  # fmt: skip
+case(29, "CHUNKING: RSET is refused, and all goes on", forty(at("RSET", b"500 5.5.1 what?\r\n", None)),
+     "A" * 40, wires=CHUNKED)  # fmt: skip
+case(29, "CHUNKING: RSET is refused, and nothing goes on",
+     of(then("RSET", never, b"554 5.5.0 no\r\n", person=1), timeouts=HASTY), in_doubt("AAXXX", "11000"),
+     wires=CHUNKED)  # fmt: skip
 PER_CONNECTION = b"421 4.7.0 Max message per connection reached\r\n"
 for number in (2, 3, 10):
     case(25, f"{number} messages a connection, then 421, forty people",
@@ -257,3 +276,26 @@ case(25, "2 messages a connection, then a silent drop, forty people",
      forty(messages_a_connection(2, b""), remarks=None), "A" * 40, wires=WITH_DATA)  # fmt: skip
 case(25, "2 messages a connection, then a silent drop, forty people, window 4",
      forty(messages_a_connection(2, b""), remarks=1, window=4), in_doubt("AAX{2,4}AAAAX{2,4}A*"), wires=CHUNKED)  # fmt: skip
+
+
+def counting_errors(most: int) -> Answer:
+    """Two of three are unknown. Postfix's `smtpd_hard_error_limit`: each refusal counts, also that of
+    content for nobody.
+    """
+    errors: Counter[Connection] = Counter()
+
+    def answer(ask: Ask) -> bytes | None:
+        unknown = ask.person is not None and ask.person % 3 > 0
+        if not unknown or ask.verb not in ("RCPT", "DATA", "BDAT"):
+            return None
+        errors[ask.connection] += 1
+        if errors[ask.connection] > most:
+            raise Hangup(b"421 4.7.0 Error: too many errors\r\n")
+        return b"550 5.1.1 no such user\r\n" if ask.verb == "RCPT" else b"554 5.5.1 nobody\r\n"
+
+    return answer
+
+
+for most in (20, 50):
+    case(25, f"many are unknown, and it hangs up after {most} errors", forty(counting_errors(most)),
+         "(AFF){13}A", 1)  # fmt: skip
