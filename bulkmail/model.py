@@ -1,12 +1,14 @@
 """The words of the house: what a campaign, a recipient, a mail object and a reply are.
 
-Frozen dataclasses and enums only; nothing here does anything. Terms are those of RFC 5321,
-RFC 5322 and RFC 3463. A name that ends in `_at` is a time in seconds since the epoch.
+Frozen dataclasses, named tuples of which very many are made, and enums; nothing here does anything.
+Terms are those of RFC 5321, RFC 5322 and RFC 3463. A name that ends in `_at` is a time in seconds
+since the epoch.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import NamedTuple
 
 
 class State(StrEnum):
@@ -110,22 +112,15 @@ class Recipient:
     due_at: float = 0.0
     again_at: float = 0.0
 
-    @property
-    def tried_since(self) -> float:
-        """When the attempts began for which there is patience; 0 before the first one."""
-        return max(self.first_attempt_at or 0.0, self.again_at)
 
-
-@dataclass(frozen=True, slots=True)
-class Envelope:
+class Envelope(NamedTuple):
     """RFC 5321 2.3.1: the addresses that the server acts on. One forward-path a message."""
 
     reverse_path: str
     forward_path: str
 
 
-@dataclass(frozen=True, slots=True)
-class MailObject:
+class MailObject(NamedTuple):
     """Envelope and content (RFC 5321 2.3.1).
 
     `content` is the message as sent, in pieces: lines end in CRLF, none is over 998 octets, every
@@ -154,6 +149,9 @@ class Phase(StrEnum):
     RFC 5321 3.3. `DOT` begins when the final dot is handed to the transport: from then on the
     server may have the message.
 
+    `QUEUED`: nothing of it was said, or nothing of it was looked at, because the session ended with
+    what was before it.
+
     `UNSENDABLE`: the server announced that it does not take such a message; nothing of it was said.
     `UNADDRESSABLE`: the same, because of the recipient's address.
     """
@@ -168,8 +166,7 @@ class Phase(StrEnum):
     DOT = "dot"
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
+class Reply(NamedTuple):
     """A server's reply (RFC 5321 4.2). `enhanced` is the code of RFC 3463 as text, or empty."""
 
     code: int
@@ -180,8 +177,7 @@ class Reply:
         return f"{self.code} {self.text}".strip()
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(NamedTuple):
     """How one transaction ended: the reply that decided it, or `cause` where none came."""
 
     phase: Phase
@@ -212,8 +208,7 @@ class Verdict:
     state: State
 
 
-@dataclass(frozen=True, slots=True)
-class Intent:
+class Intent(NamedTuple):
     """Committed to the ledger before the final dot of this recipient's message can leave.
 
     `granted_at` is when the rates let it go; `rated_domain` is the domain of the recipient, if it
@@ -227,8 +222,7 @@ class Intent:
     rated_domain: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Settlement:
+class Settlement(NamedTuple):
     """What became of an intent. Back to pending is a release: no attempt is counted, and who was
     deferred is deferred as before. `of_released`: it is decided later about one that was released.
     `at` is when it was known.

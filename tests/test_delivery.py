@@ -425,7 +425,7 @@ async def test_a_connection_lost_at_the_dot_is_in_doubt_and_only_there(
         if verb == "." and argument == "p5@example.com":
             raise Hangup
 
-    server, campaign = await serve(answer=answer), enrol(40)
+    server, campaign = await serve(extensions=IN_TURN, answer=answer), enrol(40)
     assert await campaign.run(server) is None
     assert campaign.states() == {"accepted": 39, "in_doubt": 1}
     row = campaign.state_of("p5@example.com")
@@ -436,9 +436,10 @@ async def test_a_connection_lost_at_the_dot_is_in_doubt_and_only_there(
 async def test_in_doubt_is_not_sent_again(serve: StartServer, enrol: Enrol) -> None:
     campaign = enrol(3)
     server = await serve(
+        extensions=IN_TURN,
         answer=lambda verb, argument: (
             _hang_up() if (verb, argument) == (".", "p1@example.com") else None
-        )
+        ),
     )
     await campaign.run(server)
     server.server.behaviour.answer = lambda verb, argument: None
@@ -540,7 +541,7 @@ async def test_limit_stops_after_so_many(serve: StartServer, enrol: Enrol) -> No
 
 async def test_stopping_drains(serve: StartServer, enrol: Enrol) -> None:
     """What is under way is finished; nothing is in doubt, nothing in flight."""
-    server, campaign = await serve(), enrol(300)
+    server, campaign = await serve(extensions=IN_TURN), enrol(300)
 
     def stop_at_40(recipient: Recipient, state: State) -> None:
         if len(campaign.settled) == 40:
@@ -559,7 +560,7 @@ async def test_stopping_drains(serve: StartServer, enrol: Enrol) -> None:
 async def test_draining_is_bounded(serve: StartServer, enrol: Enrol) -> None:
     """A server that answers no dot any more: the run ends all the same, and says in doubt."""
     silent = {"from": 20}
-    server, campaign = await serve(), enrol(100)
+    server, campaign = await serve(extensions=IN_TURN), enrol(100)
 
     def answer(verb: str, argument: str) -> bytes | None:
         if verb == "." and len(server.received) >= silent["from"]:
@@ -879,7 +880,7 @@ async def test_a_server_that_is_asked_too_much_is_asked_less(
         complaints.extend([argument] * (reply is THROTTLED))
         return reply
 
-    server, campaign = await serve(answer=answer), enrol(120)
+    server, campaign = await serve(extensions=IN_TURN, answer=answer), enrol(120)
     assert await campaign.run(server) is None
     assert campaign.states() == {"accepted": 120}
     assert sorted(server.paths) == sorted(everyone(120))
@@ -1084,7 +1085,9 @@ async def test_a_session_that_heard_many_refusals_is_followed_by_another(
         said.append("-" if unknown else verb)
         return b"550 5.1.1 unknown\r\n" if unknown else None
 
-    await campaign.run(await serve(answer=answer), replace(QUICK, connections=1))
+    await campaign.run(
+        await serve(extensions=IN_TURN, answer=answer), replace(QUICK, connections=1)
+    )
     assert campaign.states() == {"accepted": 4, "failed": 56}
     heard = "".join({"CONNECT": "|", ".": "+", "-": "-"}.get(verb, "") for verb in said)
     assert [len(one) for one in re.split(r"[|+]+", heard) if one] == [9, 9, 9, 2, 5, 5, 9, 8]

@@ -7,7 +7,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -843,7 +842,7 @@ async def test_after_a_failed_commit_nothing_is_intended(
     pages = ledger._db.execute("PRAGMA page_count").fetchone()[0]
     ledger._db.execute(f"PRAGMA max_page_count = {pages + 2}")
     granted = [
-        await changes.intend([replace(intent(r.id), message_id="<x@x>" * 100)]) for r in recipients
+        await changes.intend([intent(r.id)._replace(message_id="<x@x>" * 100)]) for r in recipients
     ]
     assert granted[0] and not granted[-1]
     assert "disk is full" in failures[0] and len(failures) == 1

@@ -314,8 +314,6 @@ async def test_a_broken_connection_is_judged_by_phase(
     if wire == "chunking":
         assert phases(outcomes) == ["dot", "dot"], "both were out"
     else:
-        if wire == "pipelining" and verb in ("RCPT", "DATA"):
-            expected = "mail"  # the replies before it were lost with the connection
         assert phases(outcomes)[0] == expected
         assert phases(outcomes)[1:] in ([], ["queued"], ["mail"])
     assert server.paths == []
@@ -466,7 +464,7 @@ async def test_what_the_server_announced_not_to_take_is_not_said_to_it(
     server = await serve(extensions=extensions, answer=answer)
     session = await SubmissionServer(server.submission).connect()
     big = mail(2, b"x" * 70 + b"\r\n" + mail().content[0] * 50)
-    foreign = replace(mail(3), envelope=Envelope("news@example.org", "김@example.com"))
+    foreign = mail(3)._replace(envelope=Envelope("news@example.org", "김@example.com"))
     outcomes = await submit(session, mail(1), big, foreign, big, mail(4), mail(5))
     await session.quit()
     assert phases(outcomes) == [
@@ -493,9 +491,8 @@ async def test_addresses_outside_ascii_go_where_the_server_takes_them(
     server = await serve(extensions=extensions)
     session = await SubmissionServer(server.submission).connect()
     envelope = Envelope("news@example.org", "김@xn--vv4b11d.example")
-    foreign = replace(
-        mail(2, "To: 김@xn--vv4b11d.example\r\n\r\nHi\r\n".encode()), envelope=envelope
-    )
+    foreign = mail(2, "To: 김@xn--vv4b11d.example\r\n\r\nHi\r\n".encode())
+    foreign = foreign._replace(envelope=envelope)
     outcomes = await submit(session, mail(1), foreign, mail(3))
     await session.quit()
     assert phases(outcomes) == ["dot 250"] * 3

@@ -5,7 +5,7 @@ import random
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 
 from bulkmail.compose.templates import RenderError
@@ -158,6 +158,8 @@ class Worker:
     def _room(self, session: Session) -> int:
         """How many messages may be submitted at once."""
         left = self._shared.limits.messages_per_connection - session.submitted
+        if self._refused_in_a_row:
+            left = min(left, REFUSALS_BORNE - self._refused_in_a_row)
         return min(left, session.free)
 
     async def _connect(self) -> Session | None:
@@ -225,7 +227,7 @@ class Worker:
         ]
         if not await shared.ledger.intend(intents):
             return
-        heard = [partial(self._settled, _dated(one.recipient, now)) for one in batch]
+        heard = [partial(self._settled, one.recipient, now) for one in batch]
         if session.ended is not None or shared.halt:
             for settled in heard:
                 settled(Outcome(Phase.QUEUED, None, "the run or session ended before"))
@@ -240,8 +242,8 @@ class Worker:
             self._shared.halt.call(Stop(ExitStatus.DATA, f"{error} (for {recipient.source})"))
             return None
 
-    def _settled(self, recipient: Recipient, outcome: Outcome) -> None:
-        """Records what became of a message, and does what its verdict asks for."""
+    def _settled(self, recipient: Recipient, began: float, outcome: Outcome) -> None:
+        """Records what became of a message submitted at `began`, and does what its verdict asks."""
         shared = self._shared
         verdict = judge(outcome)
         concern, state = verdict.concern, verdict.state
@@ -263,7 +265,9 @@ class Worker:
             shared.taken += 1
             shared.desk.accepted(recipient)
             shared.decide_refusals()
-        self._record(recipient, state, outcome)
+            shared.settle(recipient, state, outcome)
+            return
+        self._record(recipient, began, state, outcome)
 
     def _is_its_own(self, concern: Concern, recipient: Recipient, outcome: Outcome) -> bool:
         """Whether it is this message, again and again, with which sessions end or which is too
@@ -319,20 +323,19 @@ class Worker:
             return
         shared.halt.call(Stop(ExitStatus.UNAVAILABLE, told))
 
-    def _record(self, recipient: Recipient, state: State, outcome: Outcome) -> None:
+    def _record(self, recipient: Recipient, began: float, state: State, outcome: Outcome) -> None:
         shared = self._shared
         due_at = 0.0
         if state is State.DEFERRED:
             due_at = shared.desk.clock() + self._pause_before_retry(recipient)
             # Time in which nobody tried, since no run was under way, is no patience used up.
             idle = max(0.0, time.time() - recipient.due_at) if recipient.due_at else 0.0
-            if due_at > recipient.tried_since + idle + shared.limits.give_up:
+            since = max(recipient.first_attempt_at or began, recipient.again_at)
+            if due_at > since + idle + shared.limits.give_up:
                 state, due_at = State.EXPIRED, 0.0
             else:
                 shared.desk.deferred(recipient, due_at)
         elif state is State.PENDING:
-            if recipient.attempts == 0:  # its date is that of the attempt that will count
-                recipient = replace(recipient, first_attempt_at=None)
             # Its own message may be what breaks the sessions: then the others go before it.
             times, _ = shared.troubles.get(recipient.id, (0, 0))
             shared.desk.release(recipient, last=times > 1)
@@ -343,11 +346,6 @@ class Worker:
         limits = self._shared.limits
         pause = limits.first_retry * 2.0 ** min(recipient.attempts, 30)
         return min(limits.longest_retry, pause) * random.uniform(1.0, 1.0 + JITTER)
-
-
-def _dated(recipient: Recipient, now: float) -> Recipient:
-    """With the time of the first attempt, if that is this one."""
-    return recipient if recipient.first_attempt_at else replace(recipient, first_attempt_at=now)
 
 
 async def _unless_halted(halt: Halt, server: Server) -> Session | None:

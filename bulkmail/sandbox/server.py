@@ -3,7 +3,7 @@
 import asyncio
 import itertools
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from bulkmail.sandbox.receiving import Behaviour, Hangup, Received, Receiver
@@ -26,13 +26,13 @@ class Connection(asyncio.Protocol):
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
         self._server.connections.add(self)
-        self._reply(self._receiver.greet)
+        self._reply(self._greeting())
 
     def data_received(self, data: bytes) -> None:
         if self._upgrade is not None and not self._upgrade.done():
             self._early += data  # the transport to answer on is only known when it is done
         else:
-            self._reply(lambda: self._receiver.receive(data))
+            self._reply(self._receiver.replies(data))
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._server.connections.discard(self)
@@ -41,16 +41,18 @@ class Connection(asyncio.Protocol):
         if self._transport is not None:
             self._transport.abort()
 
-    def _reply(self, respond: Callable[[], bytes]) -> None:
+    def _greeting(self) -> Iterator[bytes]:
+        yield self._receiver.greet()
+
+    def _reply(self, replies: Iterator[bytes]) -> None:
+        """Those from before a hang-up are still said."""
         assert self._transport is not None
         try:
-            self._transport.write(respond())
+            for reply in replies:
+                self._transport.write(reply)
         except Hangup as hangup:
-            if hangup.last_words:
-                self._transport.write(hangup.last_words)
-                self._transport.close()
-            else:
-                self._transport.abort()
+            self._transport.write(hangup.last_words)
+            self._transport.close()
             return
         if self._receiver.closed:
             self._transport.close()
@@ -70,7 +72,7 @@ class Connection(asyncio.Protocol):
             self.abort()
         else:
             early, self._early = self._early, b""
-            self._reply(lambda: self._receiver.receive(early))
+            self._reply(self._receiver.replies(early))
 
 
 class Server:

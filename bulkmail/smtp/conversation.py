@@ -214,8 +214,12 @@ class Conversation:
             self._forget_unanswered()
         self.ended = cause
         self.broke_pipeline = self._in_pipeline and ending is not Ending.ORDERLY
+        is_behind = False
         for transaction in self._transactions:
             outcome = self._by_how_far(transaction, cause, ending)
+            if is_behind and outcome.reply is None and outcome.phase is Phase.MAIL:
+                outcome = outcome._replace(phase=Phase.QUEUED)  # it had no part in that end
+            is_behind |= transaction.outcome is None
             self._settled.append((transaction.mail, outcome))
         self._transactions.clear()
         self._queued.clear()
@@ -385,10 +389,7 @@ class Conversation:
             self._refused(step, transaction, reply)
         elif reply.code >= 300:
             self.end(f"{step.name} was answered {reply}", Ending.ASTRAY)
-        elif (refusal := transaction.refusal) is not None:  # MAIL's, and RCPT is taken all the same
-            if not transaction.unanswered:
-                self._settle(transaction, refusal)
-        else:
+        elif transaction.refusal is None:
             transaction.replies[step] = reply
             if transaction.phase is _PHASES[step]:
                 transaction.phase = Phase.RCPT if step is Step.MAIL else Phase.DATA

@@ -51,8 +51,10 @@ _SENDER = (
 )
 """How they say that they do not like who sends, or from where."""
 
+_ACCEPTED = Verdict(Concern.RECIPIENT, State.ACCEPTED)
+"""What is most often so, before the table."""
+
 _REPLIES = (
-    _row(Phase.DOT, r"2", Concern.RECIPIENT, State.ACCEPTED),
     # A reply that fits no question: the two sides no longer agree on where they are.
     _row(Phase.DOT, r"3|50[0-4]", Concern.RECIPIENT, State.IN_DOUBT),
     # Quotas of the account, whatever the phase.
@@ -112,6 +114,8 @@ def judge(outcome: Outcome) -> Verdict:
     """The verdict on a transaction that ended with `outcome`."""
     if outcome.reply is None:
         return _UNANSWERED[outcome.phase]
+    if outcome.phase is Phase.DOT and 200 <= outcome.reply.code < 300:
+        return _ACCEPTED
     said = str(outcome.reply)
     return next(
         row.verdict for row in _REPLIES if outcome.phase in row.phases and row.says.match(said)
