@@ -1,0 +1,154 @@
+"""One measurement: a server, a sender, what it cost, and whether it did the work.
+
+The CPU time of the sending phase is that of the sender's process, user and system, between two
+marks: the server reads it when it has taken message `first` and again at message `last`. So neither
+the start of a program counts, nor its reading of the list, nor the opening of its connections, nor
+its end; what it holds ready at one mark and has under way at the other is a thousandth of the whole.
+Where a system does not tell a process's CPU time to another, the whole time by wait4(2) is divided by
+the messages, and said. Peak memory is that of the whole process, by wait4(2). It counts what the
+parent held when it started the child, so this process imports nothing large.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks import cores, material
+from benchmarks.certificate import CA, HOST
+from benchmarks.senders import Job, Sender
+from benchmarks.server import Mark, Sink
+
+KEPT_MESSAGES = 400
+"""About so many are kept whole and compared; everyone is counted."""
+BUSY = 0.8
+"""A server that is busier than this was what the sender waited for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """Which sender sends how much: the messages before `first` are not counted."""
+
+    sender: Sender
+    people: int
+    first: int
+    connections: int
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """CPU microseconds a message; messages a second; the server's load from 0 to 1."""
+
+    sending_us: float
+    before_us: float
+    """Until the first message, per person on the list: start, reading, checking all."""
+    per_second: float
+    load: float
+    sink_us: float
+    peak_mb: float
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """`figures` None: it did not do the work, `said` tells why. Else `said` is a remark or empty."""
+
+    figures: Figures | None
+    said: str = ""
+
+
+def measure(
+    task: Task, program: Sequence[str], folder: Path, *, delay_ms: int, attachment: bool
+) -> Result:
+    """`folder` is made anew; it lies on a disk, as the ledger of a campaign does."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    material.write(folder, task.people)
+    _run_module("certificate", str(folder))
+    sender = task.sender
+    sink = Sink(
+        program,
+        folder,
+        tls=sender.tls,
+        delay_ms=delay_ms,
+        keep=max(1, task.people // KEPT_MESSAGES),
+        extensions=sender.announced,
+    )
+    with sink:
+        job = Job(
+            HOST, sink.port, str(folder / CA), task.connections, task.people, attachment, delay_ms
+        )
+        job.write(folder)
+        status, cpu_s, peak_mb = _send(task, job, folder, sink)
+    log = (folder / "log").read_text(errors="replace").strip()
+    if status != 0:
+        return Result(None, f"ended with {status}: {log[-200:]}")
+    marks = sink.marks()
+    checked = [str(sink.capture), str(task.people), str(int(attachment)), str(int(sender.personal))]
+    if wrong := _run_module("checking", *checked):
+        return Result(None, f"other messages than asked for: {wrong}")
+    if len(marks) != 2:
+        return Result(None, f"{len(marks)} marks instead of 2")
+    shutil.rmtree(folder)
+    if "CHUNKING" in sender.announced and marks[1].by_bdat == 0:
+        return Result(None, "does not speak CHUNKING")
+    return Result(figures(*marks, cpu_s=cpu_s, peak_mb=peak_mb, people=task.people))
+
+
+def figures(first: Mark, last: Mark, *, cpu_s: float, peak_mb: float, people: int) -> Figures:
+    messages, wall_ns = last.taken - first.taken, last.at_ns - first.at_ns
+    sending_us = (last.client_ns - first.client_ns) / messages / 1000
+    before_us = (first.client_ns / 1000 - sending_us * first.taken) / people
+    if first.client_ns < 0 or last.client_ns < 0:
+        sending_us, before_us = cpu_s * 1e6 / people, 0.0
+    sink_ns = last.sink_ns - first.sink_ns
+    return Figures(
+        sending_us=sending_us,
+        before_us=before_us,
+        per_second=messages / wall_ns * 1e9,
+        load=sink_ns / wall_ns,
+        sink_us=sink_ns / messages / 1000,
+        peak_mb=peak_mb,
+    )
+
+
+def _send(task: Task, job: Job, folder: Path, sink: Sink) -> tuple[int, float, float]:
+    """Exit status, CPU seconds and peak memory in MB of the sender's process."""
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen(
+            task.sender.command(job, folder),
+            cwd=folder,
+            env=environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=log,
+            preexec_fn=cores.pin_client,
+            start_new_session=True,
+        )
+        sink.watch(process.pid, task.first, task.people)
+        assert process.stdin is not None
+        process.stdin.write(task.sender.answers.encode())
+        process.stdin.close()
+        _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    per_megabyte = 1_000_000 if sys.platform == "darwin" else 1000
+    return (
+        process.returncode,
+        usage.ru_utime + usage.ru_stime,
+        usage.ru_maxrss / per_megabyte,
+    )
+
+
+def _run_module(name: str, *arguments: str) -> str:
+    """Runs it in a process of its own; what it printed."""
+    result = subprocess.run(
+        [sys.executable, "-m", f"benchmarks.{name}", *arguments],
+        cwd=Path(__file__).parents[1],
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    return result.stdout.strip()
