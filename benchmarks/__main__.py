@@ -1,22 +1,101 @@
-"""`python -m benchmarks`."""
+"""`python -m benchmarks`: bulk senders side by side, in rounds, against one server.
 
-import sys
+In every round each sender has its turn, so that what else the machine does meets all of them. A
+whole run, of all scenarios and at least three rounds, writes docs/performance.md and its picture.
+"""
+
+import argparse
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from benchmarks.measuring import measure
-from benchmarks.scenarios import SCENARIOS
-from benchmarks.server import program
 
-out = Path(__file__).parent / "out"
-out.mkdir(exist_ok=True)
-prog, said = program(out)
-print(said or "")
-for s in SCENARIOS:
-    if s.key in sys.argv[1:]:
-        for t in s.tasks:
-            if any(a in t.sender.name for a in sys.argv[2:]):
-                print(
-                    t.sender.missing() or "",
-                    t.sender.name,
-                    measure(t, prog, out / "run", delay_ms=s.delay_ms, attachment=s.attachment),
-                    flush=True,
-                )
+from benchmarks import cores, document, server, summary
+from benchmarks.measuring import Result, Task, measure
+from benchmarks.scenarios import SCENARIOS, Scenario
+from benchmarks.summary import Row
+
+OUT = Path(__file__).with_name("out")
+ROUNDS = 3
+
+
+def main() -> None:
+    arguments = _arguments()
+    OUT.mkdir(exist_ok=True)
+    program, remark = server.program(OUT)
+    load = os.getloadavg()[0]
+    said = [f"Measured {cores.said()}; load of the machine before it {load:.1f}."]
+    said += [f"{remark[0].upper()}{remark[1:]}."] if remark else []
+    print("\n".join([document.machine(arguments.rounds), *said]), flush=True)
+    chosen = [s for s in SCENARIOS if s.key in (arguments.scenario or [s.key])]
+    measured = []
+    for scenario in chosen:
+        rows = _measured(scenario, arguments, program)
+        print(f"\n{scenario.title}\n{summary.in_columns(summary.table(rows))}")
+        print("\n".join(summary.remarks(rows)), flush=True)
+        measured.append((scenario, rows))
+    is_whole = not (arguments.scenario or arguments.only) and arguments.part == 1
+    if arguments.write or (is_whole and arguments.rounds >= ROUNDS):
+        document.write(measured, arguments.rounds, said)
+        print(f"\n{document.DOCS.name}/performance.md and .svg are written")
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("--rounds", type=int, default=ROUNDS, help="default %(default)s")
+    parser.add_argument("--scenario", action="append", choices=[s.key for s in SCENARIOS])
+    parser.add_argument("--only", action="append", help="senders whose name holds this")
+    parser.add_argument("--part", type=int, default=1, help="a PARTth of the messages, for a try")
+    parser.add_argument("--write", action="store_true", help="write the document in any case")
+    return parser.parse_args()
+
+
+def _measured(
+    scenario: Scenario, arguments: argparse.Namespace, program: Sequence[str]
+) -> list[Row]:
+    wanted = arguments.only or [""]
+    tasks = [
+        _part(task, arguments.part)
+        for task in scenario.tasks
+        if any(word in task.sender.name for word in wanted)
+    ]
+    missing = {task.sender.name: task.sender.missing() for task in tasks}
+    rounds: list[Mapping[str, Result]] = []
+    for number in range(1, arguments.rounds + 1):
+        results = {}
+        for task in tasks:
+            name = task.sender.name
+            if (why := missing[name]) is not None:
+                results[name] = Result(None, why)
+                continue
+            results[name] = measure(
+                task,
+                program,
+                OUT / "run",
+                delay_ms=scenario.delay_ms,
+                attachment=scenario.attachment,
+            )
+            _tell(f"{scenario.key}, round {number}: {name}", results[name])
+        rounds.append(results)
+    return summary.summed_up(rounds, {task.sender.name: task.people for task in tasks})
+
+
+def _part(task: Task, part: int) -> Task:
+    return replace(task, people=max(10, task.people // part), first=max(2, task.first // part))
+
+
+def _tell(what: str, result: Result) -> None:
+    figures = result.figures
+    if figures is None:
+        print(f"  {what}: {result.said}", flush=True)
+        return
+    print(
+        f"  {what}: {summary.number(figures.sending_us)} µs,"
+        f" {figures.per_second:,.0f}/s, the server {figures.load:.0%} busy"
+        f" ({figures.sink_us:.1f} µs a message)",
+        flush=True,
+    )
+
+
+if __name__ == "__main__":
+    main()

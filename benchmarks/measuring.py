@@ -3,10 +3,10 @@
 The CPU time of the sending phase is that of the sender's process, user and system, between two
 marks: the server reads it when it has taken message `first` and again at message `last`. So neither
 the start of a program counts, nor its reading of the list, nor the opening of its connections, nor
-its end; what it holds ready at one mark and has under way at the other is a thousandth of the whole.
-Where a system does not tell a process's CPU time to another, the whole time by wait4(2) is divided by
-the messages, and said. Peak memory is that of the whole process, by wait4(2). It counts what the
-parent held when it started the child, so this process imports nothing large.
+its end; what it has ready at one mark and under way at the other is a thousandth of the whole.
+Where a system does not tell a process's CPU time to another, the whole time by wait4(2) is divided
+by the messages, and said. Peak memory is that of the whole process, by wait4(2). It counts what the
+parent held when it started the child, so this process imports nothing large; less than that is 0.
 """
 
 import os
@@ -16,6 +16,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from resource import RUSAGE_SELF, getrusage
 
 from benchmarks import cores, material
 from benchmarks.certificate import CA, HOST
@@ -43,8 +44,8 @@ class Figures:
     """CPU microseconds a message; messages a second; the server's load from 0 to 1."""
 
     sending_us: float
-    before_us: float
-    """Until the first message, per person on the list: start, reading, checking all."""
+    before_s: float
+    """CPU seconds until the first message: start, reading the list, checking all."""
     per_second: float
     load: float
     sink_us: float
@@ -53,7 +54,7 @@ class Figures:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """`figures` None: it did not do the work, `said` tells why. Else `said` is a remark or empty."""
+    """`figures` None: it did not do the work, and `said` tells why. Else `said` is a remark."""
 
     figures: Figures | None
     said: str = ""
@@ -94,19 +95,22 @@ def measure(
     shutil.rmtree(folder)
     if "CHUNKING" in sender.announced and marks[1].by_bdat == 0:
         return Result(None, "does not speak CHUNKING")
-    return Result(figures(*marks, cpu_s=cpu_s, peak_mb=peak_mb, people=task.people))
+    said = (
+        "" if marks[0].client_ns >= 0 else "with its start: this system tells no CPU time amid it"
+    )
+    return Result(figures(*marks, cpu_s=cpu_s, peak_mb=peak_mb, people=task.people), said)
 
 
 def figures(first: Mark, last: Mark, *, cpu_s: float, peak_mb: float, people: int) -> Figures:
     messages, wall_ns = last.taken - first.taken, last.at_ns - first.at_ns
     sending_us = (last.client_ns - first.client_ns) / messages / 1000
-    before_us = (first.client_ns / 1000 - sending_us * first.taken) / people
+    before_s = max(0.0, first.client_ns / 1e9 - sending_us * first.taken / 1e6)
     if first.client_ns < 0 or last.client_ns < 0:
-        sending_us, before_us = cpu_s * 1e6 / people, 0.0
+        sending_us, before_s = cpu_s * 1e6 / people, 0.0
     sink_ns = last.sink_ns - first.sink_ns
     return Figures(
         sending_us=sending_us,
-        before_us=before_us,
+        before_s=before_s,
         per_second=messages / wall_ns * 1e9,
         load=sink_ns / wall_ns,
         sink_us=sink_ns / messages / 1000,
@@ -134,12 +138,9 @@ def _send(task: Task, job: Job, folder: Path, sink: Sink) -> tuple[int, float, f
         process.stdin.close()
         _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
+    peak = usage.ru_maxrss if usage.ru_maxrss > getrusage(RUSAGE_SELF).ru_maxrss else 0
     per_megabyte = 1_000_000 if sys.platform == "darwin" else 1000
-    return (
-        process.returncode,
-        usage.ru_utime + usage.ru_stime,
-        usage.ru_maxrss / per_megabyte,
-    )
+    return process.returncode, usage.ru_utime + usage.ru_stime, peak / per_megabyte
 
 
 def _run_module(name: str, *arguments: str) -> str:

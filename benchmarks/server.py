@@ -1,7 +1,7 @@
 """The server that is sent to: benchmarks/sink.c compiled on the spot, or its slow stand-in.
 
-Without a C compiler or OpenSSL's headers `benchmarks/slow_sink.py` takes its place, which speaks the
-same and is told the same, but is slower than some senders: throughput then does not count.
+Without a C compiler or OpenSSL's headers `benchmarks/slow_sink.py` takes its place, which speaks
+the same and is told the same, but is slower than some senders: throughput then does not count.
 """
 
 import json
