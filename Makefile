@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help demo test lint faults crash peers clean
+.PHONY: help demo test lint faults crash peers bench clean
 
 help:
 	@echo "make demo   run the example newsletter against the built-in sandbox"
@@ -13,6 +13,7 @@ help:
 	@echo "make faults what servers and networks do, and what comes of it, in a table (half a minute)"
 	@echo "make crash  kill runs hundreds of times (some minutes); SEEDS=7 or SEEDS=1-40"
 	@echo "make peers  kills, refusals, restarts at a real Postfix and Exim (as root, minutes); WHAT=kill"
+	@echo "make bench  bulk senders side by side, into docs/performance.md (some minutes)"
 	@echo "make clean  remove the environment and what the demo made"
 
 $(READY): pyproject.toml constraints.txt
@@ -43,5 +44,15 @@ crash: $(READY)
 peers: $(READY)
 	@$(BIN)/python -m tests.peers $(WHAT)
 
+$(VENV)/.bench: $(READY) benchmarks/node/package.json
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check \
+		--constraint constraints.txt --editable '.[bench]'
+	@if command -v npm > /dev/null; then npm install --prefix benchmarks/node \
+		--no-package-lock --no-audit --no-fund --silent; fi
+	@touch $@
+
+bench: $(VENV)/.bench
+	@$(BIN)/python -m benchmarks $(ARGS)
+
 clean:
-	rm -rf $(VENV) sandbox dry-run
+	rm -rf $(VENV) sandbox dry-run benchmarks/out benchmarks/node/node_modules

@@ -1,6 +1,6 @@
 """How long a claim takes in a list of a million, sorted by domain, with most of it set apart.
 
-    python benchmarks/claims.py [PEOPLE]
+    python -m benchmarks.claims [PEOPLE]
 
 Prints milliseconds a claim, median and longest, for: the others behind a domain that is apart; the
 domain itself; ten whose retry is due among all the others.
@@ -16,7 +16,7 @@ from pathlib import Path
 
 from bulkmail.ledger import SqliteLedger
 from bulkmail.ledger.claims import Claims
-from bulkmail.model import Intent, Outcome, Phase, Reply, Row, Settlement, State
+from bulkmail.model import Intent, Outcome, Phase, Recipient, Reply, Row, Settlement, State
 
 LATER = Outcome(Phase.RCPT, Reply(450, "4.2.0", "4.2.0 greylisted"))
 DOMAINS = 10
@@ -31,8 +31,8 @@ def main() -> None:
         with ledger.enrolling():
             ledger.enrol(campaign, people(number))
         ids = [recipient.id for recipient in islice(ledger.unsent(campaign), 10)]
-        ledger.record("a", [Intent(id_, 1.0, 1.0, "<m@x>") for id_ in ids])
-        ledger.record("a", [Settlement(id_, State.DEFERRED, LATER, 5.0) for id_ in ids])
+        ledger.record("a", None, [Intent(id_, 1.0, 1.0, "<m@x>") for id_ in ids])
+        ledger.record("a", None, [Settlement(id_, State.DEFERRED, LATER, 5.0) for id_ in ids])
         tell("ten that are due", lambda: ledger.claims(campaign), lambda c: c.take(10, 9.0))
         claims = ledger.claims(campaign)
         for domain in range(DOMAINS - 1):
@@ -51,11 +51,12 @@ def people(number: int) -> Iterator[Row]:
 def tell(
     what: str,
     claims: Callable[[], Claims],
-    take: Callable[[Claims], tuple[list[object], bool]],
+    take: Callable[[Claims], tuple[list[Recipient], bool]],
     *,
     until_last: bool = False,
 ) -> None:
-    times, is_last = [], False
+    times: list[float] = []
+    is_last = False
     while len(times) < 200 or (until_last and not is_last):
         of = claims()
         started = time.perf_counter()
@@ -65,4 +66,5 @@ def tell(
           f"  longest {max(times):.2f} ms  together {sum(times):.0f} ms")  # fmt: skip
 
 
-main()
+if __name__ == "__main__":
+    main()

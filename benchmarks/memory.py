@@ -1,6 +1,6 @@
 """Peak memory and CPU of the commands, by the number of recipients.
 
-    .venv/bin/python benchmarks/memory.py 10000 1000000
+    python -m benchmarks.memory 10000 1000000
 
 makes a CSV file of that many people (the last repeats the first, and one in a thousand has no
 address), and runs `check`, `run`, `status`, `report` and a second `run` on it, against a server of
@@ -87,7 +87,7 @@ def main() -> None:
             folder = Path(name)
             write_project(folder, number)
             with subprocess.Popen(
-                [sys.executable, __file__, "--serve", name],
+                [sys.executable, "-m", "benchmarks.memory", "--serve", name],
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
             ) as server:  # fmt: skip
                 assert server.stdin is not None and server.stdout is not None

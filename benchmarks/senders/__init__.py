@@ -12,7 +12,6 @@ from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-from benchmarks import material
 from benchmarks.senders import bulkmail, mailmerge, smtp_source
 
 NODE_FOLDER = Path(__file__).parents[1] / "node"
@@ -106,4 +105,3 @@ NODEMAILER = Sender("Nodemailer, pool", _nodemailer, missing=_nodemailer_missing
 SMTP_SOURCE = Sender(
     "smtp-source (C, no TLS)", _smtp_source, missing=_smtp_source_missing, tls=False, personal=False
 )
-__all__ = ["Job", "Sender", "material"]
