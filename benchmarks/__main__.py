@@ -59,23 +59,28 @@ def _measured(
         for task in scenario.tasks
         if any(word in task.sender.name for word in wanted)
     ]
-    missing = {task.sender.name: task.sender.missing() for task in tasks}
+    left_out = {
+        task.sender.name: Result(None, why)
+        for task in tasks
+        if (why := task.sender.missing()) is not None
+    }
     rounds: list[Mapping[str, Result]] = []
     for number in range(1, arguments.rounds + 1):
-        results = {}
+        results = dict(left_out)
         for task in tasks:
             name = task.sender.name
-            if (why := missing[name]) is not None:
-                results[name] = Result(None, why)
+            if name in left_out:
                 continue
-            results[name] = measure(
+            found = results[name] = measure(
                 task,
                 program,
                 OUT / "run",
                 delay_ms=scenario.delay_ms,
                 attachment=scenario.attachment,
             )
-            _tell(f"{scenario.key}, round {number}: {name}", results[name])
+            _tell(f"{scenario.key}, round {number}: {name}", found)
+            if found.figures is None:  # once wrong, it has no figure whatever comes
+                left_out[name] = found
         rounds.append(results)
     return summary.summed_up(rounds, {task.sender.name: task.people for task in tasks})
 

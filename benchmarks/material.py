@@ -29,24 +29,30 @@ _TOPICS = (
     "a workshop in which everybody brings a thing that does not work",
     "the long table: soup, bread, and questions to the speakers",
     "a walk along the river, with those who know its bridges",
+    "short talks, five minutes each, by whoever has something to show",
+    "music by the choir that was here last year, and a dance after it",
 )
 _TEXT = (
     "Dear {{ name }},\n\nthis is the programme of the days in {{ city }}. Your number is\n"
     "{{ number }}; please have it at hand when you come.\n\n"
     + "".join(f"  {n}. {topic}\n" for n, topic in enumerate(_TOPICS, 1))
     + "\nThe doors open at nine, and close when the last of us has gone.\n"
+    "The room is on the first floor, and the lift goes there.\n"
+    "Children are welcome, and so are dogs that like people.\n\n"
     "Who cannot come, {{ name }}, tells us by Thursday:\n"
     "    https://example.org/answer?number={{ number }}\n\n"
     "We look forward to seeing you in {{ city }}.\n\nThe people of the programme\n"
 )
 _HTML = (
     '<!DOCTYPE html>\n<html lang="en">\n<head><meta charset="utf-8"><title>Programme</title>\n'
-    "<style>body { font: 16px sans-serif } h1 { color: #135 } li { margin: 4px }</style>\n"
+    "<style>\nbody { font: 16px sans-serif }\nh1 { color: #135 } li { margin: 4px }\n</style>\n"
     "</head>\n<body>\n<h1>The programme of {{ city }}</h1>\n<p>Dear {{ name }},</p>\n"
     "<p>this is the programme of the days in {{ city }}. Your number is\n"
     "<b>{{ number }}</b>; please have it at hand when you come.</p>\n<ol>\n"
     + "".join(f"<li>{topic}</li>\n" for topic in _TOPICS)
     + "</ol>\n<p>The doors open at nine, and close when the last of us has gone.</p>\n"
+    "<p>The room is on the first floor, and the lift goes there.\n"
+    "Children are welcome, and so are dogs that like people.</p>\n"
     '<p><a href="https://example.org/answer?number={{ number }}">Who cannot come,\n'
     "{{ name }}, tells us by Thursday.</a></p>\n"
     "<p>We look forward to seeing you in {{ city }}.</p>\n<p>The people of the programme</p>\n"

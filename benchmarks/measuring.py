@@ -132,11 +132,15 @@ def _send(task: Task, job: Job, folder: Path, sink: Sink) -> tuple[int, float, f
             preexec_fn=cores.pin_client,
             start_new_session=True,
         )
-        sink.watch(process.pid, task.first, task.people)
-        assert process.stdin is not None
-        process.stdin.write(task.sender.answers.encode())
-        process.stdin.close()
-        _, status, usage = os.wait4(process.pid, 0)
+        try:
+            sink.watch(process.pid, task.first, task.people)
+            assert process.stdin is not None
+            process.stdin.write(task.sender.answers.encode())
+            process.stdin.close()
+            _, status, usage = os.wait4(process.pid, 0)
+        except BaseException:  # Ctrl-C does not reach it, in a session of its own
+            process.kill()
+            raise
     process.returncode = os.waitstatus_to_exitcode(status)
     peak = usage.ru_maxrss if usage.ru_maxrss > getrusage(RUSAGE_SELF).ru_maxrss else 0
     per_megabyte = 1_000_000 if sys.platform == "darwin" else 1000

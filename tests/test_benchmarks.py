@@ -160,3 +160,12 @@ def test_the_document_gets_new_figures_and_keeps_its_text(tmp_path: Path) -> Non
 def test_the_document_in_the_repository_has_its_place_for_figures() -> None:
     text = (document.DOCS / "performance.md").read_text()
     assert 0 < text.index(document.BEGIN) < text.index(document.END)
+
+
+def test_the_letter_is_what_costs_other_senders_least() -> None:
+    """ASCII in short lines needs no encoding."""
+    for person in people(500):
+        wanted = letter(person, with_attachment=False)
+        text = f"{wanted.subject}\n{wanted.text}\n{wanted.html}"
+        assert text.isascii() and max(map(len, text.split("\n"))) <= 76
+        assert "{{" not in text
