@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from benchmarks import cores, document, server, summary
-from benchmarks.measuring import Result, Task, measure
+from benchmarks.measuring import UNABLE, Result, Task, measure
 from benchmarks.scenarios import SCENARIOS, Scenario
 from benchmarks.summary import Row
 
@@ -29,8 +29,9 @@ def main() -> None:
     print("\n".join([document.machine(arguments.rounds), *said]), flush=True)
     chosen = [s for s in SCENARIOS if s.key in (arguments.scenario or [s.key])]
     measured = []
+    unable: dict[str, Result] = {}
     for scenario in chosen:
-        rows = _measured(scenario, arguments, program)
+        rows = _measured(scenario, arguments, program, unable)
         print(f"\n{scenario.title}\n{summary.in_columns(summary.table(rows))}")
         print("\n".join(summary.remarks(rows)), flush=True)
         measured.append((scenario, rows))
@@ -51,8 +52,12 @@ def _arguments() -> argparse.Namespace:
 
 
 def _measured(
-    scenario: Scenario, arguments: argparse.Namespace, program: Sequence[str]
+    scenario: Scenario,
+    arguments: argparse.Namespace,
+    program: Sequence[str],
+    unable: dict[str, Result],
 ) -> list[Row]:
+    """`unable` remembers from scenario to scenario who need not be tried again."""
     wanted = arguments.only or [""]
     tasks = [
         _part(task, arguments.part)
@@ -63,7 +68,7 @@ def _measured(
         task.sender.name: Result(None, why)
         for task in tasks
         if (why := task.sender.missing()) is not None
-    }
+    } | unable
     rounds: list[Mapping[str, Result]] = []
     for number in range(1, arguments.rounds + 1):
         results = dict(left_out)
@@ -81,6 +86,8 @@ def _measured(
             _tell(f"{scenario.key}, round {number}: {name}", found)
             if found.figures is None:  # once wrong, it has no figure whatever comes
                 left_out[name] = found
+                if found.said == UNABLE:
+                    unable[name] = found
         rounds.append(results)
     return summary.summed_up(rounds, {task.sender.name: task.people for task in tasks})
 

@@ -25,6 +25,8 @@ from benchmarks.server import Mark, Sink
 
 KEPT_MESSAGES = 400
 """About so many are kept whole and compared; everyone is counted."""
+UNABLE = "does not speak CHUNKING"
+"""Said of a sender that does not do what it is measured for, here or anywhere."""
 BUSY = 0.8
 """A server that is busier than this was what the sender waited for."""
 
@@ -94,7 +96,7 @@ def measure(
         return Result(None, f"{len(marks)} marks instead of 2")
     shutil.rmtree(folder)
     if "CHUNKING" in sender.announced and marks[1].by_bdat == 0:
-        return Result(None, "does not speak CHUNKING")
+        return Result(None, UNABLE)
     said = (
         "" if marks[0].client_ns >= 0 else "with its start: this system tells no CPU time amid it"
     )
