@@ -10,7 +10,7 @@ import argparse
 import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from bulkmail.compose.message import Composer
 from bulkmail.ledger import SqliteLedger
 from bulkmail.model import Intent, MailObject, Outcome, Phase, Recipient, Row, Settlement, State
 from bulkmail.sandbox.receiving import Behaviour, Receiver
-from bulkmail.smtp.conversation import Announced, Conversation
+from bulkmail.smtp.conversation import Conversation
 from bulkmail.smtp.judgement import judge
 from bulkmail.smtp.reply import make_reply
 from bulkmail.transport.submission import announced
@@ -30,9 +30,7 @@ from bulkmail.transport.submission import announced
 REPETITIONS = 5
 AT = 1_800_000_000.0
 FOLDER = Path(__file__).with_name("out") / "stages"
-EXTENSIONS: dict[str, tuple[str, ...]] = {"plain": (), "PIPELINING": ("PIPELINING",)}
-if "chunking" in {field.name for field in fields(Announced)}:
-    EXTENSIONS["CHUNKING"] = ("PIPELINING", "CHUNKING")
+EXTENSIONS = {"plain": (), "PIPELINING": ("PIPELINING",), "CHUNKING": ("PIPELINING", "CHUNKING")}
 ACCEPTED = Outcome(Phase.DOT, make_reply(250, b"2.0.0 Ok: taken"))
 
 
