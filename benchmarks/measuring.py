@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from resource import RUSAGE_SELF, getrusage
+from threading import Timer
 
 from benchmarks import cores, material
 from benchmarks.certificate import CA, HOST
@@ -27,6 +28,8 @@ KEPT_MESSAGES = 400
 """About so many are kept whole and compared; everyone is counted."""
 UNABLE = "does not speak CHUNKING"
 """Said of a sender that does not do what it is measured for, here or anywhere."""
+LONGEST_SECONDS = 900.0
+"""A sender that takes longer hangs."""
 BUSY = 0.8
 """A server that is busier than this was what the sender waited for."""
 
@@ -134,6 +137,8 @@ def _send(task: Task, job: Job, folder: Path, sink: Sink) -> tuple[int, float, f
             preexec_fn=cores.pin_client,
             start_new_session=True,
         )
+        too_long = Timer(LONGEST_SECONDS, process.kill)
+        too_long.start()
         try:
             sink.watch(process.pid, task.first, task.people)
             assert process.stdin is not None
@@ -143,6 +148,8 @@ def _send(task: Task, job: Job, folder: Path, sink: Sink) -> tuple[int, float, f
         except BaseException:  # Ctrl-C does not reach it, in a session of its own
             process.kill()
             raise
+        finally:
+            too_long.cancel()
     process.returncode = os.waitstatus_to_exitcode(status)
     peak = usage.ru_maxrss if usage.ru_maxrss > getrusage(RUSAGE_SELF).ru_maxrss else 0
     per_megabyte = 1_000_000 if sys.platform == "darwin" else 1000

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from xml.sax.saxutils import escape
 
-from benchmarks.summary import BULKMAIL
+from benchmarks.summary import BULKMAIL, number
 
-WIDTH, NAMES, RIGHT = 860, 230, 90
+WIDTH, NAMES, RIGHT = 880, 250, 90
 BAR, STEP, HEAD, FOOT, GAP = 20, 28, 54, 34, 18
 OURS, OTHERS, INK, FAINT, GRID, PAPER = (
     "#1f6f78", "#b9a88a", "#22272b", "#5b646b", "#e3e0d8", "#fbfaf7",
@@ -66,7 +66,7 @@ def _panel(panel: Panel, top: int) -> list[str]:
             _text(NAMES - 10, y + 15, name, 13, INK, anchor="end", weight="600" if ours else "400"),
             f'<rect x="{NAMES}" y="{y}" width="{max(2.0, x - NAMES):.1f}" height="{BAR}" rx="2"'
             f' fill="{OURS if ours else OTHERS}"/>',
-            _text(x + 7, y + 15, _value(value), 13, INK, weight="600" if ours else "400"),
+            _text(x + 7, y + 15, number(value), 13, INK, weight="600" if ours else "400"),
         ]
     return parts
 
@@ -80,10 +80,6 @@ def _decades(values: Sequence[float]) -> tuple[int, int]:
 def _x(value: float, low: int, high: int) -> float:
     part = (math.log10(value) - low) / (high - low)
     return NAMES + part * (WIDTH - NAMES - RIGHT)
-
-
-def _value(value: float) -> str:
-    return f"{value:,.0f}" if value >= 99.5 else f"{value:.1f}"
 
 
 def _tick(value: float) -> str:

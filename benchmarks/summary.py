@@ -88,8 +88,10 @@ def remarks(rows: Sequence[Row]) -> list[str]:
 
 
 def number(value: float) -> str:
-    """Three digits are as many as can be repeated."""
-    return f"{value:,.0f}" if value >= 99.5 else f"{value:.1f}"
+    """Two or three digits are as many as can be repeated."""
+    if value >= 99.5:
+        return f"{value:,.0f}"
+    return f"{value:.1f}" if value >= 0.95 else f"{value:.2f}"
 
 
 def _cells(row: Row, against: Sequence[str]) -> list[str]:
