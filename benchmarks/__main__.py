@@ -30,8 +30,9 @@ def main() -> None:
     chosen = [s for s in SCENARIOS if s.key in (arguments.scenario or [s.key])]
     measured = []
     unable: dict[str, Result] = {}
+    is_timed = remark is None and cores.are_enough()
     for scenario in chosen:
-        rows = _measured(scenario, arguments, program, unable)
+        rows = _measured(scenario, arguments, program, unable, is_timed=is_timed)
         print(f"\n{scenario.title}\n{summary.in_columns(summary.table(rows))}")
         print("\n".join(summary.remarks(rows)), flush=True)
         measured.append((scenario, rows))
@@ -56,6 +57,8 @@ def _measured(
     arguments: argparse.Namespace,
     program: Sequence[str],
     unable: dict[str, Result],
+    *,
+    is_timed: bool,
 ) -> list[Row]:
     """`unable` remembers from scenario to scenario who need not be tried again."""
     wanted = arguments.only or [""]
@@ -89,7 +92,8 @@ def _measured(
                 if found.said == UNABLE:
                     unable[name] = found
         rounds.append(results)
-    return summary.summed_up(rounds, {task.sender.name: task.people for task in tasks})
+    messages = {task.sender.name: task.people for task in tasks}
+    return summary.summed_up(rounds, messages, is_timed=is_timed)
 
 
 def _part(task: Task, part: int) -> Task:

@@ -17,6 +17,11 @@ def pin_server() -> None:
     _pin(-1)
 
 
+def are_enough() -> bool:
+    """Whether the server has one for itself."""
+    return (len(available()) or os.cpu_count() or 1) > 1
+
+
 def said() -> str:
     """In a few words, for whoever reads the figures."""
     cores = available()

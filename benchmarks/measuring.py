@@ -1,9 +1,10 @@
 """One measurement: a server, a sender, what it cost, and whether it did the work.
 
 The CPU time of the sending phase is that of the sender's process, user and system, between two
-marks: the server reads it when it has taken message `first` and again at message `last`. So neither
-the start of a program counts, nor its reading of the list, nor the opening of its connections, nor
-its end; what it has ready at one mark and under way at the other is a thousandth of the whole.
+marks: the server reads it when it has taken message `first` and again at message `last`, a tenth
+before the end. So neither the start of a program counts, nor its reading of the list, nor the
+opening of its connections, nor its end; and as many messages are under way at one mark as at the
+other, which would else be a few hundredths of all.
 Where a system does not tell a process's CPU time to another, the whole time by wait4(2) is divided
 by the messages, and said. Peak memory is that of the whole process, by wait4(2). It counts what the
 parent held when it started the child, so this process imports nothing large; less than that is 0.
@@ -42,6 +43,10 @@ class Task:
     people: int
     first: int
     connections: int
+
+    @property
+    def last(self) -> int:
+        return self.people - self.people // 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +145,7 @@ def _send(task: Task, job: Job, folder: Path, sink: Sink) -> tuple[int, float, f
         too_long = Timer(LONGEST_SECONDS, process.kill)
         too_long.start()
         try:
-            sink.watch(process.pid, task.first, task.people)
+            sink.watch(process.pid, task.first, task.last)
             assert process.stdin is not None
             process.stdin.write(task.sender.answers.encode())
             process.stdin.close()

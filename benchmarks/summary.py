@@ -16,21 +16,27 @@ BULKMAIL = "bulkmail, "
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One sender. `ratios`: its CPU time against bulkmail's, by bulkmail's wire mode."""
+    """One sender. `ratios`: its CPU time against bulkmail's, by bulkmail's wire mode.
+
+    Not `is_timed`: whatever the server, its throughput does not count.
+    """
 
     name: str
     messages: int
     figures: Figures | None
     ratios: Mapping[str, float]
     said: str = ""
+    is_timed: bool = True
 
     @property
     def has_throughput(self) -> bool:
         """Whether it was this sender that was measured, and not the server."""
-        return self.figures is not None and self.figures.load < BUSY
+        return self.is_timed and self.figures is not None and self.figures.load < BUSY
 
 
-def summed_up(rounds: Sequence[Mapping[str, Result]], messages: Mapping[str, int]) -> list[Row]:
+def summed_up(
+    rounds: Sequence[Mapping[str, Result]], messages: Mapping[str, int], *, is_timed: bool = True
+) -> list[Row]:
     """One row for each sender. Whoever was wrong once has no figures."""
     rows = []
     for name, number in messages.items():
@@ -41,7 +47,8 @@ def summed_up(rounds: Sequence[Mapping[str, Result]], messages: Mapping[str, int
             said = next(result.said for result in results if result.figures is None)
             rows.append(Row(name, number, None, {}, said))
         else:
-            rows.append(Row(name, number, _medians(figures), _ratios(rounds, name), said))
+            ratios = _ratios(rounds, name)
+            rows.append(Row(name, number, _medians(figures), ratios, said, is_timed))
     return rows
 
 

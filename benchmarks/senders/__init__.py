@@ -67,15 +67,15 @@ def _nodemailer(job: Job, folder: Path) -> list[str]:
 
 def _nodemailer_missing() -> str | None:
     if shutil.which("node") is None:
-        return "Nodemailer: no node; apt install nodejs npm"
+        return "no Node.js; apt install nodejs npm"
     if not (NODE_FOLDER / "node_modules" / "nodemailer").is_dir():
-        return "Nodemailer: not installed; npm install --prefix benchmarks/node"
+        return "not installed; npm install --prefix benchmarks/node"
     return None
 
 
 def _mailmerge_missing() -> str | None:
     if find_spec("mailmerge") is None:
-        return "mailmerge: not installed; pip install -c constraints.txt -e '.[bench]'"
+        return "not installed; pip install -c constraints.txt -e '.[bench]'"
     return None
 
 
@@ -89,7 +89,7 @@ def _smtp_source(job: Job, folder: Path) -> list[str]:
 
 def _smtp_source_missing() -> str | None:
     if smtp_source.program() is None:
-        return "smtp-source: not installed; apt install postfix"
+        return "not installed; apt install postfix"
     return None
 
 
