@@ -5,6 +5,8 @@ import platform
 import ssl
 import sys
 from collections.abc import Sequence
+from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 
 from benchmarks import cores, summary
@@ -32,6 +34,8 @@ def machine(rounds: int) -> str:
     """What the figures were measured on; no names of hosts, no paths."""
     release = ".".join(platform.release().split(".")[:2])
     versions = f"Python {platform.python_version()}, {' '.join(ssl.OPENSSL_VERSION.split()[:2])}"
+    if find_spec("uvloop"):
+        versions += f", uvloop {version('uvloop')}"
     rounds_said = f"median of {rounds} rounds" if rounds > 1 else "one round"
     count = len(cores.available()) or os.cpu_count()
     return f"{count} cores{_model()}, {platform.system()} {release}, {versions}; {rounds_said}"
