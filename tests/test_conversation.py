@@ -123,17 +123,16 @@ def pipelining() -> Session:
     return Session(Conversation(Announced(pipelining=True)))
 
 
-def chunking(window: int = 3, *, warm: Server | None = None) -> Session:
-    """`warm`: a server of which two messages were taken already, so that its replies are known."""
-    announced = Announced(pipelining=True, chunking=True)
-    session = Session(Conversation(announced, max(2, window)))
+def chunking(
+    window: int = 3, *, warm: Server | None = (b"250 ok\r\n", b"250 ok\r\n", b"250 ok\r\n")
+) -> Session:
+    """`warm`: a server of which a message was taken already, so that its replies are known."""
+    session = Session(Conversation(Announced(pipelining=True, chunking=True), window))
     if warm is not None:
         mail_ok, rcpt_ok, end_ok = warm
-        rset_ok = mail_ok if warm is SAME else RSET_OK
-        session.offer(8, 9)
-        session.answer(mail_ok, rcpt_ok, end_ok, rset_ok, mail_ok, rcpt_ok, end_ok)
+        assert session.offer(9) == "X M9 R9 B9" and session.conversation.room == 0
+        session.answer(mail_ok if warm is SAME else RSET_OK, mail_ok, rcpt_ok, end_ok)
         session.outcomes.clear()
-    session.conversation._window = window
     return session
 
 
@@ -803,6 +802,21 @@ def test_chunking_without_pipelining_is_not_used() -> None:
     assert session.answer(OK, OK, GO) == "R1 D C1 ."
 
 
+@pytest.mark.parametrize("missing", range(4))
+@pytest.mark.parametrize("server", [POSTFIX, EXIM, GMAIL, SAME])
+def test_the_first_message_of_a_session_goes_alone(server: Server, missing: int) -> None:
+    """It tells what this server answers to what. If a reply is missing it is in doubt itself."""
+    session = chunking(3, warm=None)
+    assert session.conversation.room == 1
+    assert session.offer(1) == "X M1 R1 B1"
+    replies = [RSET_OK, *server]
+    session.answer(*replies[:missing], *replies[missing + 1 :])
+    assert session.phases() == {} and session.conversation.room == 0
+    session.conversation.end("no reply", Ending.ASTRAY)
+    session.written()
+    assert session.phases() == {1: "dot"}
+
+
 @pytest.mark.parametrize("server", [POSTFIX, EXIM, EXCHANGE, GMAIL, LMTP])
 def test_replies_that_are_known_are_certain_at_once(server: Server) -> None:
     """The window moves on with each message; nothing waits for the last one of it."""
@@ -817,7 +831,7 @@ def test_replies_that_are_known_are_certain_at_once(server: Server) -> None:
 
 
 def test_the_replies_of_a_server_that_always_says_the_same_are_certain_once_all_came() -> None:
-    session = chunking(3, warm=None)
+    session = chunking(3, warm=SAME)
     for _ in range(2):
         session.offer(1, 2, 3)
         session.answer(*[SAME[0]] * 10)
@@ -1008,7 +1022,7 @@ def test_content_that_is_taken_for_nobody_is_in_doubt() -> None:
 
 def test_long_content_waits_for_its_recipient_and_leaves_in_pieces() -> None:
     """Its end is handed out last; the next one follows behind it."""
-    conversation = Conversation(Announced(pipelining=True, chunking=True), 3)
+    conversation = chunking(3).conversation
     big = b"x" * 998 + b"\r\n"
     conversation.offer(mail(1, big * 200))
     conversation.offer(mail(2))

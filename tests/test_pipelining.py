@@ -109,6 +109,6 @@ def test_where_it_is_not_wanted_all_are_plain_and_nothing_is_told(announced: Ann
 def test_the_window_is_that_of_the_campaign() -> None:
     pipelining = Pipelining(lambda: None, window=5)
     assert [
-        pipelining.conversation(announced)[0].room
+        pipelining.conversation(announced)[0]._window
         for announced in (Announced(), Announced(chunking=True), PIPELINING, CHUNKING)
     ] == [1, 1, 2, 5]

@@ -90,12 +90,10 @@ class Queues:
         return claimed.popleft()
 
     def put_back(self, recipient: Recipient, *, last: bool = False) -> None:
-        """As the next one, or as the last of those in memory."""
+        """Before those who come after them, or as the last of those in memory."""
         queue = self._apart.get(recipient.domain, self._others)
-        if last:
-            queue.claimed.append(recipient)
-        else:
-            queue.claimed.appendleft(recipient)
+        later = (n for n, one in enumerate(queue.claimed) if one.id > recipient.id)
+        queue.claimed.insert(len(queue.claimed) if last else next(later, 0), recipient)
         if queue is not self._others:
             self._look(queue, self._loop.time(), self._why(recipient.domain))
         self.tell()

@@ -9,9 +9,10 @@ Knows neither sockets nor time nor what an outcome means.
 One command at a time, unless the server announces more. With PIPELINING (RFC 2920) MAIL, RCPT and
 DATA leave in one write, and join the write of the content before them when the next mail object is
 there by then. DATA ends its group: content waits for its 354. With CHUNKING (RFC 3030) too, a mail
-object leaves whole, RSET, MAIL, RCPT and BDAT with its content, and others follow before any of it
-is answered, as many as the window holds. After a refusal DATA and BDAT wait for the reply to RCPT
-until the next acceptance, because servers count errors and hang up; so does a BDAT of long content.
+object leaves whole, RSET, MAIL, RCPT and BDAT with its content, and after the first one of the
+session others follow before any of it is answered, as many as the window holds. After a refusal
+DATA and BDAT wait for the reply to RCPT until the next acceptance, because servers count errors and
+hang up; so does a BDAT of long content.
 
 What the server announced that it does not take is settled without a word of it being said.
 
@@ -108,6 +109,8 @@ class Conversation:
         """Whether it ended CUT_OFF or ASTRAY while commands said at once were being answered."""
         self.joined = False
         """Whether the end of a message, said at once with other commands, was answered well."""
+        self.knows_no_bdat = False
+        """Whether it turned out that the server does not have the CHUNKING that it announced."""
         self._announced = announced
         self._in_chunks = announced.chunking and announced.pipelining
         self._window = window if self._in_chunks else 1 + announced.pipelining
@@ -132,11 +135,13 @@ class Conversation:
     @property
     def room(self) -> int:
         """How many mail objects may be offered now. Without a window, one that seems to be accepted
-        takes none; in a window they do, so that it is answered whole now and then.
+        takes none; in a window they do, so that it is answered whole now and then. The first of a
+        session goes alone there: it tells what this server answers to what.
         """
         if self.ended is not None or self._no_more:
             return 0
-        room = self._window - len(self._transactions)
+        window = self._window if self._replies.is_complete or not self._in_chunks else 1
+        room = window - len(self._transactions)
         if not self._in_chunks and self._transactions:
             held = self._transactions[0].held
             room += held is not None and held.code < 300
@@ -268,8 +273,9 @@ class Conversation:
 
     def _begin(self, transaction: _Transaction) -> None:
         """In a window nobody knows yet whether the one before it will leave an envelope behind."""
-        is_first = len(self._transactions) == len(self._queued) + 1
-        if self._reset_first or (self._in_chunks and not is_first):
+        is_alone = len(self._transactions) == len(self._queued) + 1
+        is_known = is_alone and self._replies.is_complete
+        if self._reset_first or (self._in_chunks and not is_known):
             transaction.script.append(Step.RSET)
             self._reset_first = False
         content = Step.END if self._in_chunks else Step.DATA
@@ -369,7 +375,8 @@ class Conversation:
         """A reply to nothing. Amid content it is that content's refusal, else a fault."""
         speaking = self._speaking
         if speaking is not None and speaking.phase is Phase.CONTENT and reply.code >= 400:
-            speaking.refusal = speaking.refusal or Outcome(Phase.CONTENT, reply)
+            refusal = speaking.refusal or Outcome(Phase.CONTENT, reply)
+            self._settle(speaking, refusal)
         self.end(f"the server spoke out of turn: {reply}", Ending.ASTRAY)
 
     def _on_rset(self, transaction: _Transaction, reply: Reply) -> None:
@@ -432,8 +439,9 @@ class Conversation:
             self._careful, self._reset_first = True, self._reset_first or self._in_chunks
         if self._in_chunks and not self._asked and 500 <= reply.code <= 504:
             # It does not know BDAT, and was told nothing else: nothing can have been taken.
+            self.knows_no_bdat = True
             self._settle(transaction, Outcome(Phase.DATA, reply))
-            self.end(f"BDAT was answered {reply}", Ending.ASTRAY)
+            self.end(f"BDAT was answered {reply}")
         elif 300 <= reply.code < 400 or 500 <= reply.code <= 504:
             self._settle(transaction, Outcome(Phase.DOT, reply))
             self.end(f"the end of a message was answered {reply}", Ending.ASTRAY)
@@ -477,7 +485,8 @@ class Conversation:
         """The outcome of a mail object that was under way when the session ended."""
         if (held := transaction.held) is not None:
             astray = ending is Ending.ASTRAY
-            if self._replies.may_be_of_an_end(held, astray=astray, in_window=self._in_chunks):
+            in_window = self._in_chunks and len(self._transactions) > 1
+            if self._replies.may_be_of_an_end(held, astray=astray, in_window=in_window):
                 return Outcome(Phase.DOT, held)
             cause = f"{cause}; the {held.code} before it may have been meant for another message"
             return Outcome(Phase.DOT, None, cause)

@@ -39,6 +39,11 @@ class Replies:
     def learn(self, replies: dict[Step, Reply]) -> None:
         self._known.update(replies)
 
+    @property
+    def is_complete(self) -> bool:
+        """Whether what an envelope is answered is known."""
+        return self._known.keys() >= {*ENVELOPE}
+
     def is_anothers(self, step: Step, reply: Reply) -> bool:
         """Whether it is what another command was always answered, and not this one."""
         known = self._known

@@ -24,6 +24,7 @@ class Pipelining:
         self._on_given_up = on_given_up
         self._is_given_up = not wanted
         self._window = window
+        self._has_no_chunking = False
         self._begun = 0
         self._plain_next = 0
         self._suspect_after: int | None = None
@@ -34,11 +35,14 @@ class Pipelining:
         if announced.pipelining and (self._is_given_up or self._plain_next):
             self._plain_next = max(0, self._plain_next - 1)
             announced = replace(announced, pipelining=False)
+        if self._has_no_chunking:
+            announced = replace(announced, chunking=False)
         self._begun += 1
         number, conversation = self._begun, Conversation(announced, self._window)
         return conversation, lambda: self._ended(number, conversation)
 
     def _ended(self, number: int, conversation: Conversation) -> None:
+        self._has_no_chunking |= conversation.knows_no_bdat
         is_later = self._suspect_after is not None and number > self._suspect_after
         if not conversation.broke_pipeline:
             if is_later and conversation.joined:

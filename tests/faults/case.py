@@ -161,13 +161,12 @@ def case(
     chunked: Expected | str | None = None,
     twin: bool = False,
     wrong_today: str = "",
-    wrong_on: tuple[Wire, ...] = (*ALL, Wire.NONE),
     **more: Any,
 ) -> None:
     """Adds a case for each wire mode; `more` is what else is expected.
 
     `chunked` is expected with CHUNKING, or of its people, if that differs, as it does where others'
-    messages were out already. `wrong_today` is so on the wires in `wrong_on`.
+    messages were out already.
     """
     if isinstance(expected, str):
         expected = Expected(expected, end, **more)
@@ -176,5 +175,4 @@ def case(
     for wire in wires:
         in_chunks = wire is Wire.CHUNKING
         this = chunked if chunked and in_chunks else expected
-        wrong = wrong_today if wire in wrong_on else ""
-        CASES.append(Case(row, label, wire, act, this, twin, wrong))
+        CASES.append(Case(row, label, wire, act, this, twin, wrong_today))

@@ -17,7 +17,7 @@ from bulkmail.sandbox.receiving import Hangup
 from bulkmail.sandbox.server import HOST
 from bulkmail.transport import dialling
 
-from .case import Seen, Wire, case
+from .case import WITH_DATA, Seen, Wire, case
 from .peer import CHUNKING, PIPELINING, PLAIN, Answer, Connection, ResetConnection, at
 from .world import HASTY, ONE, Certificate, World, until_the_next_is_there
 
@@ -201,7 +201,8 @@ case(3, "greeting 421, always", of(at("CONNECT", Hangup(BUSY), None)), "PPPPP", 
      logins=0, connections=TRIES, says="421")  # fmt: skip
 case(3, "greeting 421, twice", of(first_connections(2, "CONNECT", Hangup(BUSY))), "AAAAA", wires=ANY,
      twin=True)  # fmt: skip
-case(3, "two connections at once, later four", allowed(2, 4, 60, 400), "A" * 400)
+case(3, "two connections at once, later four", allowed(2, 4, 60, 400), "A" * 400,
+     wires=WITH_DATA)  # fmt: skip
 
 case(4, "greeting 554", of(at("CONNECT", b"554 5.7.1 go away\r\n", None)), "PPPPP", 69, wires=ANY,
      connections=1, logins=0, says="554 5.7.1 go away")  # fmt: skip

@@ -34,6 +34,7 @@ ONE = Limits(
     first_reconnect=0.01,
     longest_reconnect=0.05,
     first_retry=60,
+    busy_at_first=0.5,
 )
 """Who is deferred stays so: the retry is further away than the run waits."""
 
