@@ -1039,13 +1039,27 @@ def test_long_content_waits_for_its_recipient_and_leaves_in_pieces() -> None:
     assert rest[200_000:].startswith(b"RSET\r\nMAIL FROM:<sender2@example.org>\r\n")
 
 
-def test_lost_in_the_midst_of_a_chunk_is_before_its_end() -> None:
+def half_a_chunk() -> Session:
     session = chunking(3)
     session.conversation.offer(mail(1, (b"x" * 998 + b"\r\n") * 200))
     session.conversation.next_write()
     session.conversation.receive(MAIL_OK + RCPT_OK)
     for _ in range(3):
         session.conversation.next_write()
+    return session
+
+
+def test_a_refusal_in_the_midst_of_a_chunk_is_that_messages() -> None:
+    """Nothing else was under way that it could be about."""
+    session = half_a_chunk()
+    session.conversation.receive(b"552 5.3.4 too big\r\n")
+    assert session.conversation.ended
+    session.written()
+    assert session.phases() == {1: "content 552"}
+
+
+def test_lost_in_the_midst_of_a_chunk_is_before_its_end() -> None:
+    session = half_a_chunk()
     session.conversation.end("gone", Ending.CUT_OFF)
     [(_, outcome)] = session.conversation.take_settled()
     assert outcome == Outcome(Phase.CONTENT, None, "gone")

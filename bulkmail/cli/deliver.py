@@ -132,7 +132,7 @@ def _say_when_it_starts(campaign: Campaign, wait_seconds: float, progress: RunPr
 @contextmanager
 def _signals(delivery: Delivery, progress: RunProgress) -> Iterator[None]:
     """Ctrl-C or SIGTERM once: finish what is under way. Twice: abort. Afterwards the run is as good
-    as over, and they are ignored: see `signals_kept`.
+    as over: they are ignored until the program has ended, so that its exit status tells of the run.
     """
     loop = asyncio.get_running_loop()
     told = 0
@@ -158,17 +158,6 @@ def _signals(delivery: Delivery, progress: RunProgress) -> Iterator[None]:
     finally:
         for number in SIGNALS:
             signal.signal(number, signal.SIG_IGN)
-
-
-@contextmanager
-def signals_kept() -> Iterator[None]:
-    """What signals do is afterwards as it was before."""
-    before = {number: signal.getsignal(number) for number in SIGNALS}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _event(recipient: Recipient, state: State, outcome: Outcome) -> dict[str, Any]:

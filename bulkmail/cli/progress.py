@@ -17,6 +17,8 @@ from bulkmail.cli import text
 from bulkmail.model import State
 
 SECONDS_BETWEEN_LINES = 10.0
+"""Without a terminal."""
+SECONDS_BETWEEN_LOOKS = 0.1
 
 
 class RunProgress:
@@ -27,9 +29,11 @@ class RunProgress:
         self._total = total
         self._waits = ("", 0.0)
         self._started = time.monotonic()
-        self._last_line = self._started
+        self._next_look = self._started
         self._bar: Progress | None = None
-        if sys.stderr.isatty():
+        if not sys.stderr.isatty():
+            self._next_look += SECONDS_BETWEEN_LINES
+        else:
             self._bar = Progress(
                 TextColumn("sending"),
                 BarColumn(),
@@ -53,6 +57,7 @@ class RunProgress:
         tb: TracebackType | None,
     ) -> None:
         if self._bar is not None:
+            self._show()
             self._bar.stop()
 
     def settled(self, state: State, *, was_deferred: bool) -> None:
@@ -60,24 +65,29 @@ class RunProgress:
         if was_deferred:
             self.counts[State.DEFERRED] -= 1
         self.counts[state] = self.counts.get(state, 0) + 1
-        done = sum(self.counts.values()) - self.counts[State.DEFERRED]
-        if self._bar is not None:
-            self._bar.update(self._task, completed=done, told=self._told())
-        elif self._is_time_for_a_line():
-            self.say(f"{done:,} of {self._total:,}: {text.states(self.counts)}")
+        if time.monotonic() >= self._next_look:
+            self._show()
 
     def waiting(self, why: str, at: float) -> None:
         """Nothing goes before `at`, in seconds since the epoch."""
         self._waits = f"{why} at {datetime.fromtimestamp(at):%H:%M:%S}", at
         if self._bar is not None:
-            self._bar.update(self._task, told=self._told())
-        elif self._is_time_for_a_line():
+            self._show()
+        elif time.monotonic() >= self._next_look:
+            self._look_again_in(SECONDS_BETWEEN_LINES)
             self.say(f"waiting: {self._waits[0]}")
 
-    def _told(self) -> str:
-        why, until = self._waits
+    def _show(self) -> None:
+        done = sum(self.counts.values()) - self.counts[State.DEFERRED]
         states = text.states(self.counts)
-        return f"{states} · {why}" if time.time() < until else states
+        if self._bar is None:
+            self._look_again_in(SECONDS_BETWEEN_LINES)
+            self.say(f"{done:,} of {self._total:,}: {states}")
+            return
+        self._look_again_in(SECONDS_BETWEEN_LOOKS)
+        why, until = self._waits
+        told = f"{states} · {why}" if time.time() < until else states
+        self._bar.update(self._task, completed=done, told=told)
 
     def say(self, line: str) -> None:
         """A line beside the display."""
@@ -87,8 +97,5 @@ class RunProgress:
             else:
                 click.echo(line, err=True)
 
-    def _is_time_for_a_line(self) -> bool:
-        if time.monotonic() - self._last_line < SECONDS_BETWEEN_LINES:
-            return False
-        self._last_line = time.monotonic()
-        return True
+    def _look_again_in(self, seconds: float) -> None:
+        self._next_look = time.monotonic() + seconds

@@ -12,7 +12,7 @@ import click
 from bulkmail.campaign import Campaign, read_campaign
 from bulkmail.campaign.values import duration
 from bulkmail.cli import options, text
-from bulkmail.cli.deliver import deliver, signals_kept
+from bulkmail.cli.deliver import deliver
 from bulkmail.cli.dry_run import dry_run as run_dry
 from bulkmail.cli.past import Past
 from bulkmail.cli.plan import Plan, planned
@@ -131,13 +131,12 @@ def _send(campaign: Campaign, flags: Flags, sandbox: Sandbox | None) -> ExitStat
             ask(plan, server, flags.limit, yes=flags.yes, accept_changes=flags.accept_changes)
             submission = sandbox.submission if sandbox else campaign.submission()
             run_id = ledger.begin_run(plan.record, time.time())
-    with signals_kept():
-        summary = _deliver(plan, ledger, submission, run_id, flags, sandbox)
-        ledger.close()
-        if flags.as_json:
-            click.echo(text.json_line(summary.as_json()))
-        else:
-            summary.show()
+    summary = _deliver(plan, ledger, submission, run_id, flags, sandbox)
+    ledger.close()
+    if flags.as_json:
+        click.echo(text.json_line(summary.as_json()))
+    else:
+        summary.show()
     return summary.status
 
 

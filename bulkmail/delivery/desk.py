@@ -155,8 +155,10 @@ class Desk:
         if self._pace.is_held(now) or self._domain_paces.is_held(recipient.domain, now):
             self.release(recipient)
             return None
+        if time.time() - granted.at <= FRESH_SECONDS:
+            return granted
         at = max(self._pace.earliest(now), self._domain_paces.earliest(recipient.domain, now))
-        if time.time() - granted.at <= FRESH_SECONDS or at - now > SPACED_UP_TO_SECONDS:
+        if at - now > SPACED_UP_TO_SECONDS:
             return granted
         self._count(recipient, at)
         if await self._halt.within(at - now):

@@ -99,7 +99,7 @@ class Worker:
         shared = self._shared
         try:
             while True:
-                granted = await shared.desk.next()
+                granted = await self._next()
                 if granted is None:
                     if not await self._may_get_some_back():
                         break
@@ -124,6 +124,12 @@ class Worker:
             if self._session is not None:
                 self._session.abort("the run ended")
                 shared.sessions.discard(self._session)
+
+    async def _next(self) -> Granted | Later | None:
+        """Most often somebody is there and may go: then nothing is waited for."""
+        desk = self._shared.desk
+        at_once = desk.more(1) if self._shared.opened else []
+        return at_once[0] if at_once else await desk.next()
 
     async def _may_get_some_back(self) -> bool:
         """Waits for what is under way, which may be released; False if there is nothing."""
