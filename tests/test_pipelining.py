@@ -34,7 +34,9 @@ class Run:
         conversation, ended = begun
         pipelined = conversation._announced.pipelining
         assert conversation._in_chunks is (pipelined and self.announced.chunking)
-        assert conversation._window == (WINDOW if conversation._in_chunks else 1 + pipelined)
+        assert conversation._window == (
+            WINDOW if conversation._in_chunks else 3 if pipelined else 1
+        )
         conversation.broke_pipeline = pipelined and how == "breaks"
         conversation.joined = pipelined and how == "joins"
         ended()
@@ -111,4 +113,4 @@ def test_the_window_is_that_of_the_campaign() -> None:
     assert [
         pipelining.conversation(announced)[0]._window
         for announced in (Announced(), Announced(chunking=True), PIPELINING, CHUNKING)
-    ] == [1, 1, 2, 5]
+    ] == [1, 1, 3, 5]

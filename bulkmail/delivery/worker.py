@@ -24,8 +24,8 @@ else is there."""
 LONG_PATIENCE, MANY_OTHERS = 8, 50
 """Of a message to which it is said that it is too much, and of others accepted meanwhile."""
 
-REFUSALS_BORNE = 8
-"""In a row on one session, while one more may be on its way; then a new one. Servers count them:
+REFUSALS_BORNE = 7
+"""In a row on one session, while two more may be on their way; then a new one. Servers count them:
 Postfix answers slower from the tenth on and hangs up after twenty."""
 
 JITTER = 0.2

@@ -41,6 +41,10 @@ handed out only after the rest went."""
 WINDOW = 16
 """Mail objects under way at once, with CHUNKING."""
 
+IN_TURN = 3
+"""With PIPELINING alone: one whose end is said, one whose commands are, and one that is ready to
+join the content of that, when it may follow."""
+
 FINAL_DOT = b".\r\n"
 
 
@@ -113,7 +117,7 @@ class Conversation:
         """Whether it turned out that the server does not have the CHUNKING that it announced."""
         self._announced = announced
         self._in_chunks = announced.chunking and announced.pipelining
-        self._window = window if self._in_chunks else 1 + announced.pipelining
+        self._window = window if self._in_chunks else IN_TURN if announced.pipelining else 1
         self._reader = ReplyReader()
         self._transactions: deque[_Transaction] = deque()
         self._queued: deque[_Transaction] = deque()
@@ -134,18 +138,13 @@ class Conversation:
 
     @property
     def room(self) -> int:
-        """How many mail objects may be offered now. Without a window, one that seems to be accepted
-        takes none; in a window they do, so that it is answered whole now and then. The first of a
-        session goes alone there: it tells what this server answers to what.
+        """How many mail objects may be offered now. In chunks the first of a session goes alone: it
+        tells what this server answers to what.
         """
         if self.ended is not None or self._no_more:
             return 0
-        window = self._window if self._replies.is_complete or not self._in_chunks else 1
-        room = window - len(self._transactions)
-        if not self._in_chunks and self._transactions:
-            held = self._transactions[0].held
-            room += held is not None and held.code < 300
-        return room
+        is_first = self._in_chunks and not self._replies.is_complete
+        return (1 if is_first else self._window) - len(self._transactions)
 
     @property
     def idle(self) -> bool:

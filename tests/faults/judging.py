@@ -59,8 +59,8 @@ def _with_notes(seen: Seen, asked: list[Ask], complained: list[float], domain: s
     start, end = complained[0], complained[0] + HOLD_SECONDS * 0.9
     since = [ask for ask in asked if ask.verb == "MAIL" and start < ask.at < end]
     others = [ask for ask in since if domain and (ask.person or 0) % 2]
-    # One had been handed to the session before, if the session takes two at once.
-    handed = int(asked[0].connection.behaviour.announces("PIPELINING"))
+    # Two had been handed to the session before, if the session takes three at once.
+    handed = 2 * asked[0].connection.behaviour.announces("PIPELINING")
     held = [ask for ask in since if ask not in others]
     if len(held) > handed:
         seen.notes.append(f"{len(held)} messages went while it was to be slow")
