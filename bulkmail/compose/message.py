@@ -142,8 +142,8 @@ class Composer:
 
     def message_id(self, address: str) -> str:
         """RFC 5322 3.6.4. Opaque: nobody without the seed can tell the address from it."""
-        digest = hmac.new(self._seed, address_key(address).encode(), hashlib.sha256)
-        return f"<{digest.hexdigest()[:32]}@{self._domain}>"
+        digest = hmac.digest(self._seed, address_key(address).encode(), "sha256")
+        return f"<{digest.hex()[:32]}@{self._domain}>"
 
     # -- header fields ---------------------------------------------------------------------------
 

@@ -28,6 +28,7 @@ same.
 from collections import deque
 from collections.abc import Callable, Iterator
 from enum import Enum, auto
+from functools import lru_cache
 
 from bulkmail.model import MailObject, Outcome, Phase, Reply
 from bulkmail.smtp.announced import Announced
@@ -65,10 +66,11 @@ class _Transaction:
     counts before it is certain that it is that.
     """
 
-    __slots__ = ("held", "mail", "phase", "refusal", "replies", "script", "unanswered")
+    __slots__ = ("held", "mail", "phase", "refusal", "replies", "script", "size", "unanswered")
 
     def __init__(self, mail: MailObject) -> None:
         self.mail = mail
+        self.size = mail.size_bytes
         self.phase = Phase.QUEUED
         self.script: deque[Step] = deque()
         self.unanswered = 0
@@ -284,36 +286,37 @@ class Conversation:
 
     def _say_commands(self, transaction: _Transaction) -> None:
         """The commands that may be said now, as one group (RFC 2920 3.1)."""
-        data = b""
+        lines = ""
         asks: list[_Question] = []
         while script := transaction.script:
             if (asks or self._asked or self._outbox) and self._is_alone(script[0], transaction):
                 break
             step = script.popleft()
+            lines += self._command(step, transaction)
             if step is Step.END:
-                data += b"BDAT %d LAST\r\n" % transaction.mail.size_bytes
-                self._say_content(transaction, data, asks, transaction.mail.content, b"")
+                content = transaction.mail.content
+                self._say_content(transaction, lines.encode(), asks, content, b"")
                 return
-            data += self._command(step, transaction.mail)
             asks.append((step, transaction))
         if asks:
-            self._say(data, asks)
+            self._say(lines.encode(), asks)
 
     def _is_alone(self, step: Step, transaction: _Transaction) -> bool:
         """Whether all replies are waited for before this is said."""
         if step is Step.DATA:
             return self._careful or not self._announced.pipelining
         if step is Step.END:
-            return self._careful or transaction.mail.size_bytes > MAX_JOINED_BYTES
+            return self._careful or transaction.size > MAX_JOINED_BYTES
         return not self._announced.pipelining
 
-    def _command(self, step: Step, mail: MailObject) -> bytes:
+    def _command(self, step: Step, transaction: _Transaction) -> str:
+        mail = transaction.mail
         if step is Step.MAIL:
             parameters = self._announced.parameters(mail)
-            return f"MAIL FROM:<{mail.envelope.reverse_path}>{parameters}\r\n".encode()
+            return f"MAIL FROM:<{mail.envelope.reverse_path}>{parameters}\r\n"
         if step is Step.RCPT:
-            return f"RCPT TO:<{mail.envelope.forward_path}>\r\n".encode()
-        return f"{step.name}\r\n".encode("ascii")
+            return f"RCPT TO:<{mail.envelope.forward_path}>\r\n"
+        return f"BDAT {transaction.size} LAST\r\n" if step is Step.END else f"{step.name}\r\n"
 
     def _say_content(
         self,
@@ -326,7 +329,7 @@ class Conversation:
         """Content with what stands before and behind it; if it is long, all but its end at once."""
         transaction.phase = Phase.CONTENT
         asks.append((Step.END, transaction))
-        if sum(map(len, pieces)) <= MAX_JOINED_BYTES:
+        if transaction.size <= MAX_JOINED_BYTES:
             self._say(b"".join((before, *pieces, after)), asks)
             return
         *portions, last = _portions((before, *pieces, after))
@@ -528,12 +531,31 @@ _ON_REPLY: dict[Step, Callable[..., None]] = {
 
 def stuffed(piece: bytes) -> bytes:
     """RFC 5321 4.5.2: a line that begins with a dot gets another. `piece` starts a line."""
+    return _stuffed_once(piece) if len(piece) > MAX_JOINED_BYTES else _stuffed(piece)
+
+
+def _stuffed(piece: bytes) -> bytes:
     if b"\n." in piece:
         piece = piece.replace(b"\n.", b"\n..")
     return b"." + piece if piece.startswith(b".") else piece
 
 
+_stuffed_once = lru_cache(maxsize=2)(_stuffed)
+"""Long pieces are those that all messages share: each is looked through once. Its hash, too, is
+made once, and kept with it."""
+
+
 def _portions(pieces: tuple[bytes, ...]) -> Iterator[bytes]:
+    """Short pieces together, long ones in parts."""
+    short: list[bytes] = []
     for piece in pieces:
+        if short and sum(map(len, short)) + len(piece) > MAX_JOINED_BYTES:
+            yield b"".join(short)
+            short.clear()
+        if len(piece) <= MAX_JOINED_BYTES:
+            short.append(piece)
+            continue
         for start in range(0, len(piece), MAX_JOINED_BYTES):
             yield piece[start : start + MAX_JOINED_BYTES]
+    if short:
+        yield b"".join(short)
