@@ -57,7 +57,7 @@ async def failed(serve: StartServer, project: Project) -> RecordingServer:
 @pytest.fixture
 async def doubtful(serve: StartServer, project: Project) -> RecordingServer:
     """The same, but person1 is in doubt."""
-    server = await serve(answer=to("person1@example.com", None))
+    server = await serve(extensions=("PIPELINING",), answer=to("person1@example.com", None))
     project.many(3)
     project.campaign(server)
     assert (await project.bulkmail("run", "letter.yaml", "--yes")).status == 1

@@ -1243,17 +1243,20 @@ async def test_an_encoding_without_a_name_of_the_list_disturbs_nobody(
         assert process.returncode == 0 and out.decode("utf-8").count("łuk") >= 6
 
 
-async def test_nobody_has_to_read_what_a_run_says(serve: StartServer, project: Project) -> None:
-    """`bulkmail run … 2>&1 | head -1`: the run goes on."""
+@pytest.mark.parametrize("arguments", [(), ("--json",)])
+async def test_nobody_has_to_read_what_a_run_says(
+    serve: StartServer, project: Project, arguments: tuple[str, ...]
+) -> None:
+    """`bulkmail run … 2>&1 | head -1`: the run goes on, and ends with its own status."""
     server = await serve()
     project.many(6)
     project.campaign(server, rate="3/s")
     reading, writing = os.pipe()
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-c", TOLD_OFTEN, "run", "letter.yaml", "--yes"),
+        *(sys.executable, "-c", TOLD_OFTEN, "run", "letter.yaml", "--yes", *arguments),
         cwd=project.folder,
         env={**os.environ, "TEST_PASSWORD": "secret"},
-        stdout=asyncio.subprocess.DEVNULL,
+        stdout=writing,
         stderr=writing,
     )
     os.close(writing)

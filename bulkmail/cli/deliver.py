@@ -14,6 +14,7 @@ from bulkmail.campaign import Campaign
 from bulkmail.cli import text
 from bulkmail.cli.plan import Plan
 from bulkmail.cli.progress import RunProgress
+from bulkmail.cli.unread import may_be_unread
 from bulkmail.delivery import Delivery, Limits, Stop
 from bulkmail.errors import ExitStatus, LedgerError
 from bulkmail.ledger import CampaignLedger, SqliteLedger
@@ -52,7 +53,7 @@ async def deliver(
         if state is not State.PENDING:
             progress.settled(state, was_deferred=recipient.due_at > 0)
             if as_json:
-                with suppress(OSError):  # whoever read it may have gone (`run --json | head`)
+                with may_be_unread():
                     click.echo(text.json_line(_event(recipient, state, outcome)))
 
     remembered = ledger.grants(submission.account, time.time())

@@ -5,7 +5,6 @@ Nobody has to look: the run goes on where what is shown cannot be written, or no
 
 import sys
 import time
-from contextlib import suppress
 from datetime import datetime
 from types import TracebackType
 
@@ -14,6 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from bulkmail.cli import text
+from bulkmail.cli.unread import may_be_unread
 from bulkmail.model import State
 
 SECONDS_BETWEEN_LINES = 10.0
@@ -91,7 +91,7 @@ class RunProgress:
 
     def say(self, line: str) -> None:
         """A line beside the display."""
-        with suppress(OSError, UnicodeError):
+        with may_be_unread():
             if self._bar is not None:
                 self._bar.console.print(line, markup=False, highlight=False)
             else:

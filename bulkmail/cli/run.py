@@ -18,6 +18,7 @@ from bulkmail.cli.past import Past
 from bulkmail.cli.plan import Plan, planned
 from bulkmail.cli.question import ask, refuse_second_name, refuse_what_was_sent
 from bulkmail.cli.summary import Summary
+from bulkmail.cli.unread import may_be_unread
 from bulkmail.errors import ExitStatus
 from bulkmail.ledger import SqliteLedger
 from bulkmail.model import Submission
@@ -133,10 +134,11 @@ def _send(campaign: Campaign, flags: Flags, sandbox: Sandbox | None) -> ExitStat
             run_id = ledger.begin_run(plan.record, time.time())
     summary = _deliver(plan, ledger, submission, run_id, flags, sandbox)
     ledger.close()
-    if flags.as_json:
-        click.echo(text.json_line(summary.as_json()))
-    else:
-        summary.show()
+    with may_be_unread():
+        if flags.as_json:
+            click.echo(text.json_line(summary.as_json()))
+        else:
+            summary.show()
     return summary.status
 
 

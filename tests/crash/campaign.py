@@ -30,7 +30,7 @@ from .people import Person, people
 from .server import TAKEN
 
 ROOT = Path(__file__).parents[2]
-PEOPLE = 400
+PEOPLE = 600
 CONNECTIONS = 4
 WIRES = ("plain", "chunking", "pipelining")
 WINDOWS = {"plain": 1, "pipelining": 3}
