@@ -16,11 +16,10 @@ from hypothesis import strategies as st
 from bulkmail.model import Envelope, MailObject, Outcome, Phase, Reply, State
 from bulkmail.sandbox.receiving import Behaviour, Received, Receiver
 from bulkmail.smtp.announced import Announced
+from bulkmail.smtp.content import MAX_JOINED_BYTES, stuffed
 from bulkmail.smtp.conversation import (
-    MAX_JOINED_BYTES,
     Conversation,
     Ending,
-    stuffed,
 )
 from bulkmail.smtp.judgement import judge
 from bulkmail.smtp.reply import make_reply

@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from bulkmail.smtp.conversation import WINDOW, Announced, Conversation
+from bulkmail.smtp.announced import Announced
+from bulkmail.smtp.conversation import WINDOW, Conversation
 from bulkmail.transport.pipelining import Pipelining
 
 

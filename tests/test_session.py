@@ -16,7 +16,7 @@ from bulkmail.errors import BulkmailError, LoginError, ServerError, ServerUnreac
 from bulkmail.model import Envelope, MailObject, Outcome, Phase, Security, Submission
 from bulkmail.sandbox.receiving import Behaviour, Hangup
 from bulkmail.sandbox.server import HOST, make_certificate
-from bulkmail.smtp.conversation import Announced
+from bulkmail.smtp.announced import Announced
 from bulkmail.transport import SubmissionServer, Timeouts, dialling
 from bulkmail.transport.session import Session
 from bulkmail.transport.submission import announced

@@ -28,16 +28,13 @@ same.
 from collections import deque
 from collections.abc import Callable, Iterator
 from enum import Enum, auto
-from functools import lru_cache
 
 from bulkmail.model import MailObject, Outcome, Phase, Reply
 from bulkmail.smtp.announced import Announced
+from bulkmail.smtp.content import FINAL_DOT, MAX_JOINED_BYTES, portions, stuffed
 from bulkmail.smtp.credit import Replies, Step
 from bulkmail.smtp.reply import MalformedReplyError, ReplyReader
-
-MAX_JOINED_BYTES = 65536
-"""What is said in one write. Longer content leaves in pieces of this size, so that its end is
-handed out only after the rest went."""
+from bulkmail.smtp.transaction import Transaction
 
 WINDOW = 16
 """Mail objects under way at once, with CHUNKING."""
@@ -45,8 +42,6 @@ WINDOW = 16
 IN_TURN = 3
 """With PIPELINING alone: one whose end is said, one whose commands are, and one that is ready to
 join the content of that, when it may follow."""
-
-FINAL_DOT = b".\r\n"
 
 
 class Ending(Enum):
@@ -60,34 +55,7 @@ class Ending(Enum):
     """Replies stayed away, were none, or did not fit the commands."""
 
 
-class _Transaction:
-    """One mail object under way. `script` holds the commands that are not yet said, `unanswered`
-    counts replies to come, `held` is the reply to its end, `refusal` its first refusal; neither
-    counts before it is certain that it is that.
-    """
-
-    __slots__ = ("held", "mail", "phase", "refusal", "replies", "script", "size", "unanswered")
-
-    def __init__(self, mail: MailObject) -> None:
-        self.mail = mail
-        self.size = mail.size_bytes
-        self.phase = Phase.QUEUED
-        self.script: deque[Step] = deque()
-        self.unanswered = 0
-        self.refusal: Outcome | None = None
-        self.held: Reply | None = None
-        self.replies: dict[Step, Reply] = {}
-
-    @property
-    def outcome(self) -> Outcome | None:
-        """What it came to, if all was said and answered."""
-        if self.held is not None:
-            return Outcome(Phase.DOT, self.held)
-        is_over = not (self.unanswered or self.script or self.phase is Phase.CONTENT)
-        return self.refusal if is_over else None
-
-
-_Question = tuple[Step, _Transaction | None]
+_Question = tuple[Step, Transaction | None]
 
 
 class _Write:
@@ -121,10 +89,10 @@ class Conversation:
         self._in_chunks = announced.chunking and announced.pipelining
         self._window = window if self._in_chunks else IN_TURN if announced.pipelining else 1
         self._reader = ReplyReader()
-        self._transactions: deque[_Transaction] = deque()
-        self._queued: deque[_Transaction] = deque()
+        self._transactions: deque[Transaction] = deque()
+        self._queued: deque[Transaction] = deque()
         """Those of which nothing was said yet."""
-        self._speaking: _Transaction | None = None
+        self._speaking: Transaction | None = None
         """The last one of which something was."""
         self._asked: deque[_Question] = deque()
         self._outbox: deque[_Write] = deque()
@@ -173,7 +141,7 @@ class Conversation:
         if (outcome := self._announced.against(mail)) is not None:
             self._settled.append((mail, outcome))
             return
-        transaction = _Transaction(mail)
+        transaction = Transaction(mail)
         self._transactions.append(transaction)
         self._queued.append(transaction)
         self._speak()
@@ -272,7 +240,7 @@ class Conversation:
         assert self._speaking is not None
         return self._speaking.phase is Phase.DOT and not self._careful
 
-    def _begin(self, transaction: _Transaction) -> None:
+    def _begin(self, transaction: Transaction) -> None:
         """In a window nobody knows yet whether the one before it will leave an envelope behind."""
         is_alone = len(self._transactions) == len(self._queued) + 1
         is_known = is_alone and self._replies.is_complete
@@ -284,7 +252,7 @@ class Conversation:
         transaction.phase = Phase.MAIL
         self._speaking = transaction
 
-    def _say_commands(self, transaction: _Transaction) -> None:
+    def _say_commands(self, transaction: Transaction) -> None:
         """The commands that may be said now, as one group (RFC 2920 3.1)."""
         lines = ""
         asks: list[_Question] = []
@@ -301,7 +269,7 @@ class Conversation:
         if asks:
             self._say(lines.encode(), asks)
 
-    def _is_alone(self, step: Step, transaction: _Transaction) -> bool:
+    def _is_alone(self, step: Step, transaction: Transaction) -> bool:
         """Whether all replies are waited for before this is said."""
         if step is Step.DATA:
             return self._careful or not self._announced.pipelining
@@ -309,7 +277,7 @@ class Conversation:
             return self._careful or transaction.size > MAX_JOINED_BYTES
         return not self._announced.pipelining
 
-    def _command(self, step: Step, transaction: _Transaction) -> str:
+    def _command(self, step: Step, transaction: Transaction) -> str:
         mail = transaction.mail
         if step is Step.MAIL:
             parameters = self._announced.parameters(mail)
@@ -320,7 +288,7 @@ class Conversation:
 
     def _say_content(
         self,
-        transaction: _Transaction,
+        transaction: Transaction,
         before: bytes,
         asks: list[_Question],
         pieces: tuple[bytes, ...],
@@ -332,8 +300,8 @@ class Conversation:
         if transaction.size <= MAX_JOINED_BYTES:
             self._say(b"".join((before, *pieces, after)), asks)
             return
-        *portions, last = _portions((before, *pieces, after))
-        for portion in portions:
+        *first, last = portions((before, *pieces, after))
+        for portion in first:
             self._say(portion, [], joins=False)
         self._say(last, asks, joins=False)
 
@@ -381,7 +349,7 @@ class Conversation:
             self._settle(speaking, refusal)
         self.end(f"the server spoke out of turn: {reply}", Ending.ASTRAY)
 
-    def _on_rset(self, transaction: _Transaction, reply: Reply) -> None:
+    def _on_rset(self, transaction: Transaction, reply: Reply) -> None:
         transaction.replies[Step.RSET] = reply
         if reply.code < 300:
             self._look_for_shift(Step.RSET, reply)
@@ -392,7 +360,7 @@ class Conversation:
         else:
             self._no_more = f"RSET was answered {reply}"
 
-    def _on_envelope(self, step: Step, transaction: _Transaction, reply: Reply) -> None:
+    def _on_envelope(self, step: Step, transaction: Transaction, reply: Reply) -> None:
         """The first refusal decides; those after it are its echo."""
         if reply.code >= 400:
             self._refused(step, transaction, reply)
@@ -404,17 +372,17 @@ class Conversation:
                 transaction.phase = Phase.RCPT if step is Step.MAIL else Phase.DATA
             self._look_for_shift(step, reply)
 
-    def _on_mail(self, transaction: _Transaction, reply: Reply) -> None:
+    def _on_mail(self, transaction: Transaction, reply: Reply) -> None:
         self._on_envelope(Step.MAIL, transaction, reply)
 
-    def _on_rcpt(self, transaction: _Transaction, reply: Reply) -> None:
+    def _on_rcpt(self, transaction: Transaction, reply: Reply) -> None:
         self._on_envelope(Step.RCPT, transaction, reply)
 
     def _look_for_shift(self, step: Step, reply: Reply) -> None:
         if self._in_chunks and self._replies.is_anothers(step, reply):
             self.end(f"{step.name} was answered as another command is: {reply}", Ending.ASTRAY)
 
-    def _on_data(self, transaction: _Transaction, reply: Reply) -> None:
+    def _on_data(self, transaction: Transaction, reply: Reply) -> None:
         if reply.code < 400 and reply.code != 354:
             # This is no answer to DATA, and what went before it may have been none either.
             transaction.phase, transaction.refusal = Phase.RCPT, None
@@ -429,7 +397,7 @@ class Conversation:
             transaction.phase = Phase.CONTENT
             self._say(FINAL_DOT, [(Step.LONE_DOT, transaction)])
 
-    def _on_end(self, transaction: _Transaction, reply: Reply) -> None:
+    def _on_end(self, transaction: Transaction, reply: Reply) -> None:
         if transaction.refusal is not None:
             if reply.code < 400:  # this should be its echo
                 transaction.refusal = None
@@ -452,7 +420,7 @@ class Conversation:
             if self._replies.prove(transaction.replies, reply):
                 self._settle_certain()
 
-    def _on_lone_dot(self, transaction: _Transaction, reply: Reply) -> None:
+    def _on_lone_dot(self, transaction: Transaction, reply: Reply) -> None:
         """Whatever it is, it is not about a message."""
         transaction.phase = Phase.RCPT
 
@@ -483,7 +451,7 @@ class Conversation:
                 self._replies.learn({Step.END: held})
             self._settle(self._transactions[0], outcome)
 
-    def _by_how_far(self, transaction: _Transaction, cause: str, ending: Ending) -> Outcome:
+    def _by_how_far(self, transaction: Transaction, cause: str, ending: Ending) -> Outcome:
         """The outcome of a mail object that was under way when the session ended."""
         if (held := transaction.held) is not None:
             astray = ending is Ending.ASTRAY
@@ -498,14 +466,14 @@ class Conversation:
             return transaction.refusal
         return Outcome(transaction.phase, None, cause)
 
-    def _refused(self, step: Step, transaction: _Transaction, reply: Reply) -> None:
+    def _refused(self, step: Step, transaction: Transaction, reply: Reply) -> None:
         """The first refusal counts; nothing more is said of this mail object."""
         if transaction.refusal is None:
             transaction.refusal = Outcome(_PHASES[step], reply)
         transaction.script.clear()
         self._careful = self._reset_first = True
 
-    def _settle(self, transaction: _Transaction, outcome: Outcome) -> None:
+    def _settle(self, transaction: Transaction, outcome: Outcome) -> None:
         self._transactions.remove(transaction)
         self._settled.append((transaction.mail, outcome))
 
@@ -527,35 +495,3 @@ _ON_REPLY: dict[Step, Callable[..., None]] = {
     Step.LONE_DOT: Conversation._on_lone_dot,
     Step.QUIT: Conversation._on_quit,
 }
-
-
-def stuffed(piece: bytes) -> bytes:
-    """RFC 5321 4.5.2: a line that begins with a dot gets another. `piece` starts a line."""
-    return _stuffed_once(piece) if len(piece) > MAX_JOINED_BYTES else _stuffed(piece)
-
-
-def _stuffed(piece: bytes) -> bytes:
-    if b"\n." in piece:
-        piece = piece.replace(b"\n.", b"\n..")
-    return b"." + piece if piece.startswith(b".") else piece
-
-
-_stuffed_once = lru_cache(maxsize=2)(_stuffed)
-"""Long pieces are those that all messages share: each is looked through once. Its hash, too, is
-made once, and kept with it."""
-
-
-def _portions(pieces: tuple[bytes, ...]) -> Iterator[bytes]:
-    """Short pieces together, long ones in parts."""
-    short: list[bytes] = []
-    for piece in pieces:
-        if short and sum(map(len, short)) + len(piece) > MAX_JOINED_BYTES:
-            yield b"".join(short)
-            short.clear()
-        if len(piece) <= MAX_JOINED_BYTES:
-            short.append(piece)
-            continue
-        for start in range(0, len(piece), MAX_JOINED_BYTES):
-            yield piece[start : start + MAX_JOINED_BYTES]
-    if short:
-        yield b"".join(short)
