@@ -7,9 +7,10 @@ from bulkmail.smtp.credit import Step
 
 
 class Transaction:
-    """`script` holds the commands that are not yet said, `unanswered` counts replies to come, `held`
-    is the reply to its end, `refusal` its first refusal; neither counts before it is certain that it
-    is that.
+    """`script` holds the commands that are not yet said; `unanswered` counts replies to come.
+
+    `held` is the reply to its end, `refusal` its first refusal; neither counts before it is certain
+    that it is that.
     """
 
     __slots__ = ("held", "mail", "phase", "refusal", "replies", "script", "size", "unanswered")
