@@ -159,7 +159,7 @@ class Connection:
 
     def reset(self) -> None:
         """RST, whatever is under way."""
-        with suppress(OSError):
+        with suppress(OSError, ValueError):  # it may have none any more
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.writer.transport.abort()
 
