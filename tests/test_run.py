@@ -74,7 +74,7 @@ async def screen(
     master, slave = pty.openpty()
     process = await project.start(*arguments, terminal=slave)
     os.close(slave)
-    asyncio.get_running_loop().call_later(20, lambda: process.returncode is None and process.kill())
+    asyncio.get_running_loop().call_later(50, lambda: process.returncode is None and process.kill())
     shown, waiting = "", list(typed)
     interrupting: asyncio.Task[None] | None = None
     with contextlib.suppress(OSError):  # Linux says EIO when the other end is closed
