@@ -385,7 +385,7 @@ def test_a_reply_to_a_dot_that_did_not_leave_yet_accepts_nobody() -> None:
     session.conversation.next_write()
     session.conversation.receive(OK + OK + GO + OK)
     session.written()
-    assert session.phases() == {1: "content"}
+    assert session.phases() == {1: "data"}
 
 
 def test_a_reply_counts_although_junk_follows_it_at_once() -> None:
@@ -1003,12 +1003,79 @@ def test_a_server_that_refuses_a_reset_and_goes_on_is_heard_to_the_end() -> None
     ("code", "phase"), [(500, "data 500"), (502, "data 502"), (554, "dot 554")]
 )
 def test_a_server_that_does_not_know_bdat(code: int, phase: str) -> None:
-    """Nothing was taken: nobody is in doubt, and the next session is plain."""
+    """Nothing was taken: nobody is in doubt, and this server gets no more of it."""
+    session = chunking(3, warm=None)
+    session.offer(1)
+    session.answer(RSET_OK, MAIL_OK, RCPT_OK, b"%d no\r\n" % code)
+    assert session.phases() == {1: phase}
+    assert session.conversation.knows_no_bdat is (code != 554)
+    assert (session.conversation.ended is None) is (code == 554)
+
+
+def test_a_server_that_knows_bdat_and_forgets_it_is_not_believed() -> None:
     session = chunking(3)
     session.offer(1)
-    session.answer(MAIL_OK, RCPT_OK, b"%d no\r\n" % code)
-    assert session.phases() == {1: phase}
-    assert (session.conversation.ended is None) is (code == 554)
+    session.answer(MAIL_OK, RCPT_OK, b"500 5.5.1 what?\r\n")
+    assert session.phases() == {1: "dot 500"} and not session.conversation.knows_no_bdat
+    assert session.conversation.ended
+
+
+@pytest.mark.parametrize(
+    ("refusal", "behind", "phases"),
+    [
+        (b"554 Too many nonmail commands\r\n", (), {1: "dot 250", 2: "mail", 3: "queued"}),
+        (b"451 4.3.0 not now\r\n", (), {1: "dot 250", 2: "dot", 3: "dot"}),
+        (b"554 no\r\n", (EXIM[0],), {1: "dot 250", 2: "dot", 3: "dot"}),
+    ],
+)
+def test_only_who_refuses_a_reset_for_good_and_falls_silent_has_done_no_more(
+    refusal: bytes, behind: tuple[bytes, ...], phases: dict[int, str]
+) -> None:
+    """A server that is heard to go on, or may, may have taken the rest."""
+    session = chunking(3, warm=EXIM)
+    session.offer(1, 2, 3)
+    session.answer(*EXIM, refusal, *behind)
+    session.conversation.end("gone", Ending.CUT_OFF)
+    session.written()
+    assert session.phases() == phases
+
+
+@pytest.mark.parametrize("server", [POSTFIX, SAME])
+def test_a_421_after_all_replies_leaves_nobody_in_doubt(server: Server) -> None:
+    session = chunking(3, warm=server)
+    session.offer(1, 2)
+    rset_ok = server[0] if server is SAME else RSET_OK
+    session.answer(b"".join((*server, rset_ok, *server, b"421 4.4.2 idle\r\n")))
+    assert session.phases() == {1: "dot 250", 2: "dot 250"}
+
+
+@pytest.mark.parametrize("size", [MAX_JOINED_BYTES + 1000, 200_000])
+@pytest.mark.parametrize("last", [b"", b"the end\r\n"])
+def test_the_last_octets_of_long_content_leave_in_doubt_and_not_before(
+    size: int, last: bytes
+) -> None:
+    session = chunking(3)
+    pieces = (b"x" * 998 + b"\r\n") * (size // 1000), last
+    session.conversation.offer(mail(1)._replace(content=pieces))
+    session.conversation.next_write()
+    session.conversation.receive(MAIL_OK + RCPT_OK)
+    left = len(b"BDAT LAST \r\n") + len(str(sum(map(len, pieces)))) + sum(map(len, pieces))
+    transaction = session.conversation._transactions[0]
+    while (data := session.conversation.next_write()) is not None:
+        left -= len(data)
+        assert data and (transaction.phase is Phase.DOT) is (left == 0)
+    assert left == 0
+
+
+def test_who_waits_behind_a_write_had_no_part_in_the_end() -> None:
+    """Their content was ready to be handed out, and nothing of it was."""
+    conversation = chunking(4).conversation
+    for number in (1, 2, 3):
+        conversation.offer(mail(number, (b"x" * 998 + b"\r\n") * 60))
+    assert conversation.next_write() is not None
+    conversation.end("gone", Ending.CUT_OFF)
+    phases = [outcome.phase for _, outcome in conversation.take_settled()]
+    assert phases == [Phase.DOT, Phase.QUEUED, Phase.QUEUED]
 
 
 def test_content_that_is_taken_for_nobody_is_in_doubt() -> None:

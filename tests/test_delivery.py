@@ -5,7 +5,7 @@ import itertools
 import re
 import sqlite3
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
@@ -1219,3 +1219,29 @@ async def test_a_clock_that_is_put_back_holds_up_no_retry(
     monkeypatch.setattr(time, "time", lambda: really() + 3600)
     assert queues.clock() - before == pytest.approx(3600, abs=1), "a laptop that slept"
     await changes.close()
+
+
+async def test_a_server_that_wants_no_more_resets_stops_nobody(
+    serve: StartServer, enrol: Enrol
+) -> None:
+    """Exim: after so many it refuses RSET, and closes a moment later; all get it, on others."""
+    server, campaign = await serve(), enrol(300)
+    resets = Counter[object]()
+
+    def answer(verb: str, argument: str) -> bytes | None:
+        if verb != "RSET":
+            return None
+        [connection] = server.server.connections
+        resets[connection] += 1
+        if resets[connection] < 30:
+            return None
+        if resets[connection] == 30:
+            connection._receiver.closed = True
+            asyncio.get_running_loop().call_later(0.05, connection.abort)
+        return b"554 Too many nonmail commands\r\n"
+
+    server.server.behaviour.answer = answer
+    limits = replace(QUICK, connections=1, messages_per_connection=1000, attempts=50)
+    assert await campaign.run(server, limits) is None
+    assert campaign.states() == {"accepted": 300}
+    assert sorted(server.paths) == sorted(everyone(300)) and len(resets) >= 10

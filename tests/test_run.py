@@ -1271,3 +1271,18 @@ bulkmail.cli.progress.SECONDS_BETWEEN_LINES = bulkmail.delivery.desk.TOLD_SECOND
 from bulkmail.cli import commands
 commands()
 """
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-"])
+async def test_closed_streams_change_nothing(
+    serve: StartServer, project: Project, closed: str
+) -> None:
+    server = await serve()
+    project.many(3)
+    project.campaign(server)
+    command = f"exec {sys.executable} -m bulkmail run letter.yaml --yes {closed}"
+    process = await asyncio.create_subprocess_shell(
+        command, cwd=project.folder, env={**os.environ, "TEST_PASSWORD": "secret"}
+    )
+    assert await asyncio.wait_for(process.wait(), 60) == 0
+    assert len(server.paths) == 3

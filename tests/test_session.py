@@ -572,3 +572,10 @@ def test_a_resolver_that_hangs_does_not_keep_a_program_from_ending(
         [sys.executable, "-c", program], capture_output=True, text=True, timeout=20, check=True
     )
     assert done.stdout == "given up\n"
+
+
+async def test_a_name_that_nobody_can_ask_for_is_not_known() -> None:
+    """Labels have 63 characters at most (RFC 1035 2.3.4); the resolver is not even asked."""
+    submission = Submission(f"{'a' * 70}.example", 465, Security.TLS)
+    with pytest.raises(ServerError, match="is not known; is it misspelt"):
+        await SubmissionServer(submission).connect()

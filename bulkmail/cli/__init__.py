@@ -22,6 +22,7 @@ from bulkmail.cli.schema import schema
 from bulkmail.cli.status import status
 from bulkmail.cli.suppress import suppress
 from bulkmail.cli.test import test
+from bulkmail.cli.unread import open_what_is_closed
 from bulkmail.errors import BulkmailError, ExitStatus
 
 
@@ -29,6 +30,7 @@ class _Commands(click.Group):
     """Turns what a command raises into its exit status."""
 
     def invoke(self, ctx: click.Context) -> Any:
+        open_what_is_closed()
         try:
             return super().invoke(ctx)
         except BulkmailError as error:

@@ -1,9 +1,17 @@
-"""Output that nobody reads: whoever did may have gone (`run --json | head`)."""
+"""Output that nobody reads: who did may have gone (`run --json | head`), or never came (`>&-`)."""
 
 import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+
+
+def open_what_is_closed() -> None:
+    """Python has None where a standard stream was closed before it began; and a file that is opened
+    later would get its number.
+    """
+    sys.stdout = sys.stdout or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+    sys.stderr = sys.stderr or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
 
 
 @contextmanager

@@ -234,7 +234,7 @@ class Worker:
         if not await shared.ledger.intend(intents):
             return
         heard = [partial(self._settled, one.recipient, now) for one in batch]
-        if session.ended is not None or shared.halt:
+        if session.ended is not None or session.free < len(batch) or shared.halt:
             for settled in heard:
                 settled(Outcome(Phase.QUEUED, None, "the run or session ended before"))
             return

@@ -27,14 +27,14 @@ made once, and kept with it."""
 
 
 def portions(pieces: tuple[bytes, ...]) -> Iterator[bytes]:
-    """Short pieces together, long ones in parts."""
+    """Short pieces together, long ones in parts, none of them empty."""
     short: list[bytes] = []
     for piece in pieces:
         if short and sum(map(len, short)) + len(piece) > MAX_JOINED_BYTES:
             yield b"".join(short)
             short.clear()
         if len(piece) <= MAX_JOINED_BYTES:
-            short.append(piece)
+            short += [piece] if piece else []
             continue
         for start in range(0, len(piece), MAX_JOINED_BYTES):
             yield piece[start : start + MAX_JOINED_BYTES]

@@ -59,14 +59,19 @@ _Question = tuple[Step, Transaction | None]
 
 
 class _Write:
-    """Bytes to hand to the transport, and the replies that they ask for."""
+    """Bytes to hand to the transport, and the replies that they ask for; `content_of` is whose
+    content is among them, if any's is.
+    """
 
-    __slots__ = ("asks", "data", "joins")
+    __slots__ = ("asks", "content_of", "data", "joins")
 
-    def __init__(self, data: bytes, asks: list[_Question], joins: bool) -> None:
+    def __init__(
+        self, data: bytes, asks: list[_Question], joins: bool, content_of: Transaction | None
+    ) -> None:
         self.data = data
         self.asks = asks
         self.joins = joins
+        self.content_of = content_of
 
 
 class Conversation:
@@ -102,7 +107,9 @@ class Conversation:
         self._reset_first = False
         self._in_pipeline = False
         self._no_more = ""
-        """What the server answered to RSET, if it will go on no longer."""
+        """What the server answered to RSET, if it refused that: nothing more is said then."""
+        self._is_leaving = False
+        """Whether that was final, and the last word that was heard."""
 
     # -- what the session does with it ---------------------------------------------------------
 
@@ -183,7 +190,7 @@ class Conversation:
         """Nothing more will be heard: every mail object under way is settled by how far it came."""
         if self.ended is not None:
             return
-        if self._no_more and ending is Ending.CUT_OFF:
+        if self._is_leaving and ending is Ending.CUT_OFF:
             cause, ending = self._no_more, Ending.ORDERLY
             self._forget_unanswered()
         self.ended = cause
@@ -207,11 +214,20 @@ class Conversation:
 
     # -- speaking --------------------------------------------------------------------------------
 
-    def _say(self, data: bytes, asks: list[_Question], *, joins: bool = True) -> None:
-        self._outbox.append(_Write(data, asks, joins))
+    def _say(
+        self,
+        data: bytes,
+        asks: list[_Question],
+        *,
+        joins: bool = True,
+        content_of: Transaction | None = None,
+    ) -> None:
+        self._outbox.append(_Write(data, asks, joins, content_of))
 
     def _handed_out(self) -> bytes:
         write = self._outbox.popleft()
+        if write.content_of is not None:
+            write.content_of.phase = Phase.CONTENT
         for step, transaction in write.asks:
             if transaction is not None:
                 transaction.unanswered += 1
@@ -295,15 +311,14 @@ class Conversation:
         after: bytes,
     ) -> None:
         """Content with what stands before and behind it; if it is long, all but its end at once."""
-        transaction.phase = Phase.CONTENT
         asks.append((Step.END, transaction))
         if transaction.size <= MAX_JOINED_BYTES:
-            self._say(b"".join((before, *pieces, after)), asks)
+            self._say(b"".join((before, *pieces, after)), asks, content_of=transaction)
             return
         *first, last = portions((before, *pieces, after))
         for portion in first:
-            self._say(portion, [], joins=False)
-        self._say(last, asks, joins=False)
+            self._say(portion, [], joins=False, content_of=transaction)
+        self._say(last, asks, joins=False, content_of=transaction)
 
     # -- listening -------------------------------------------------------------------------------
 
@@ -314,6 +329,7 @@ class Conversation:
         if not self._asked:
             self._unasked(reply)
             return
+        self._is_leaving = False
         step, transaction = self._asked.popleft()
         if transaction is not None:
             transaction.unanswered -= 1
@@ -328,6 +344,7 @@ class Conversation:
         if self._asked:
             step, transaction = self._asked.popleft()
         else:  # it is about the next command, which was not said yet, or about the content
+            self._all_fit()
             step, transaction = Step.QUIT, self._transactions[0] if self._transactions else None
         if transaction is not None and transaction.refusal is None:
             phase = _PHASES.get(step, transaction.phase)
@@ -359,6 +376,7 @@ class Conversation:
             self.end(f"RSET was answered {reply}")
         else:
             self._no_more = f"RSET was answered {reply}"
+            self._is_leaving = reply.code >= 500
 
     def _on_envelope(self, step: Step, transaction: Transaction, reply: Reply) -> None:
         """The first refusal decides; those after it are its echo."""
@@ -407,7 +425,8 @@ class Conversation:
             self._careful = False
         elif reply.code >= 400:
             self._careful, self._reset_first = True, self._reset_first or self._in_chunks
-        if self._in_chunks and not self._asked and 500 <= reply.code <= 504:
+        is_first = len(self._transactions) == 1 and not self._replies.knows_end
+        if self._in_chunks and is_first and 500 <= reply.code <= 504:
             # It does not know BDAT, and was told nothing else: nothing can have been taken.
             self.knows_no_bdat = True
             self._settle(transaction, Outcome(Phase.DATA, reply))

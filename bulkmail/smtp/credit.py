@@ -40,6 +40,11 @@ class Replies:
         self._known.update(replies)
 
     @property
+    def knows_end(self) -> bool:
+        """Whether the end of a message was ever answered well."""
+        return Step.END in self._known
+
+    @property
     def is_complete(self) -> bool:
         """Whether what an envelope is answered is known."""
         return self._known.keys() >= {*ENVELOPE}

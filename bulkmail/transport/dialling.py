@@ -74,7 +74,7 @@ async def resolved(host: str, port: int) -> list[Address]:
 
     def resolve() -> None:
         addresses: list[Address] = []
-        failure = None
+        failure: OSError | None = None
         try:
             for family, kind, protocol, _, place in socket.getaddrinfo(
                 host, port, type=socket.SOCK_STREAM
@@ -82,6 +82,8 @@ async def resolved(host: str, port: int) -> list[Address]:
                 addresses.append((family, kind, protocol, place))
         except OSError as error:
             failure = error
+        except UnicodeError:  # no name that can be asked for
+            failure = socket.gaierror(socket.EAI_NONAME, f"{host} is no name")
         with suppress(RuntimeError):  # the loop has ended
             loop.call_soon_threadsafe(tell, addresses, failure)
 

@@ -195,3 +195,5 @@ class Session(asyncio.BufferedProtocol):
         cause = f"the connection was lost: {exc}" if exc else "the connection was lost"
         self.abort(cause, Ending.CUT_OFF)
         self._former.connection_lost(exc)
+        # What is left would be garbage in a circle, and kept until somebody looks for such.
+        del self._former, self._buffer, self._transport
