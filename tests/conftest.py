@@ -176,6 +176,15 @@ smtp:
         return result
 
 
+@pytest.fixture(autouse=True)
+def signals_kept() -> Iterator[None]:
+    """A run leaves Ctrl-C ignored, which the programs of later tests would inherit."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
 @pytest.fixture
 def project(tmp_path: Path) -> Iterator[Project]:
     """A project with a text template and one recipient."""

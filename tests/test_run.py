@@ -1173,7 +1173,7 @@ async def test_a_killed_run_skips_nobody_and_repeats_nobody(
 ) -> None:
     """SIGKILL between the intent and the dot, and at the dot, whether the server kept it or not."""
     server = await serve(extensions=("PIPELINING", *([] if verb == "DATA" else ["CHUNKING"])))
-    slots = 2 if verb == "DATA" else 16
+    slots = 3 if verb == "DATA" else 16
     process: list[asyncio.subprocess.Process] = []
     killed: list[str] = []
 
