@@ -25,8 +25,8 @@ LONG_PATIENCE, MANY_OTHERS = 8, 50
 """Of a message to which it is said that it is too much, and of others accepted meanwhile."""
 
 REFUSALS_BORNE = 7
-"""In a row on one session, while two more may be on their way; then a new one. Servers count them:
-Postfix answers slower from the tenth on and hangs up after twenty."""
+"""On one session, while some more may be on their way; then a new one. Servers count them: Postfix
+answers slower from the tenth in a row on, Exim hangs up after ten."""
 
 JITTER = 0.2
 """The part of a pause by which it can be longer."""
@@ -90,7 +90,7 @@ class Worker:
         self._session: Session | None = None
         self._retired = False
         self._was_busy = False
-        self._refused_in_a_row = 0
+        self._refused_here = 0
         self._failures = 0
         self._last_failure = ""
 
@@ -159,13 +159,13 @@ class Worker:
 
     def _is_used_up(self, session: Session) -> bool:
         left = self._shared.limits.messages_per_connection - session.submitted
-        return left <= 0 or self._refused_in_a_row >= REFUSALS_BORNE
+        return left <= 0 or self._refused_here >= REFUSALS_BORNE
 
     def _room(self, session: Session) -> int:
         """How many messages may be submitted at once."""
         left = self._shared.limits.messages_per_connection - session.submitted
-        if self._refused_in_a_row:
-            left = min(left, REFUSALS_BORNE - self._refused_in_a_row)
+        if self._refused_here:
+            left = min(left, REFUSALS_BORNE - self._refused_here)
         return min(left, session.free)
 
     async def _connect(self) -> Session | None:
@@ -188,7 +188,7 @@ class Worker:
                     shared.halt.call(Stop(error.status, str(error)))
             else:
                 if session is not None:
-                    self._session, self._refused_in_a_row = session, 0
+                    self._session, self._refused_here = session, 0
                     self._retired = self._was_busy = False
                     shared.sessions.add(session)
                 return session
@@ -253,9 +253,7 @@ class Worker:
         shared = self._shared
         verdict = judge(outcome)
         concern, state = verdict.concern, verdict.state
-        if outcome.reply is not None:
-            is_refused = state is not State.ACCEPTED
-            self._refused_in_a_row = self._refused_in_a_row + 1 if is_refused else 0
+        self._refused_here += outcome.reply is not None and state is not State.ACCEPTED
         if shared.halt and outcome.reply is None and outcome.phase is not Phase.DOT:
             concern, state = Concern.SESSION, State.PENDING  # broken off by ourselves
         if concern is Concern.DOMAIN and shared.desk.complained_of_domain(recipient) > PATIENCE:
