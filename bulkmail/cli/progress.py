@@ -28,8 +28,7 @@ class RunProgress:
         self.counts: dict[State, int] = {State.DEFERRED: deferred}
         self._total = total
         self._waits = ("", 0.0)
-        self._started = time.monotonic()
-        self._next_look = self._started
+        self._next_look = time.monotonic()
         self._bar: Progress | None = None
         if not sys.stderr.isatty():
             self._next_look += SECONDS_BETWEEN_LINES

@@ -27,7 +27,7 @@ class Step(Enum):
 
 
 _ABOUT_ADDRESSES = "2.1."
-ENVELOPE = (Step.RSET, Step.MAIL, Step.RCPT)
+ENVELOPE = frozenset({Step.RSET, Step.MAIL, Step.RCPT})
 
 
 class Replies:
@@ -41,13 +41,13 @@ class Replies:
 
     @property
     def knows_end(self) -> bool:
-        """Whether the end of a message was ever answered well."""
+        """Whether the end of a message was ever answered as such."""
         return Step.END in self._known
 
     @property
     def is_complete(self) -> bool:
         """Whether what an envelope is answered is known."""
-        return self._known.keys() >= {*ENVELOPE}
+        return self._known.keys() >= ENVELOPE
 
     def is_anothers(self, step: Step, reply: Reply) -> bool:
         """Whether it is what another command was always answered, and not this one."""
@@ -79,8 +79,9 @@ class Replies:
 
     def may_be_of_an_end(self, reply: Reply, *, astray: bool, in_window: bool) -> bool:
         """Whether a reply counts for the end of a message where the session ended before all its
-        replies came. Where they went astray it must be like no other's, `in_window` too; where the
-        connection just ended, it must not be like another's, or about an address.
+        replies came. Where they went astray it must be a 2xx like no other's; where the connection
+        just ended, it must not be like another's, or about an address. Where nothing else was under
+        way, not `in_window`, it may be, if this server's are.
         """
         is_of_address = reply.enhanced.startswith(_ABOUT_ADDRESSES)
         is_anothers = any(reply == self._known.get(step) for step in ENVELOPE)
