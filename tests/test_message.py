@@ -1,5 +1,6 @@
 """Messages: what goes in comes back out of the standard library's parser; nothing illegal leaves."""
 
+import binascii
 import email
 import email.policy
 import re
@@ -22,7 +23,7 @@ from bulkmail.compose.message import (
     PersonalFile,
     Source,
 )
-from bulkmail.compose.skeleton import Attachment
+from bulkmail.compose.skeleton import Attachment, in_quoted_printable
 from bulkmail.compose.templates import RenderError
 from bulkmail.model import MailObject, Recipient
 
@@ -578,3 +579,17 @@ def test_the_oracle_agrees() -> None:
         if not mine.is_multipart():
             text = other.get_payload(decode=True).replace(b"\r\n", b"\n")
             assert mine.get_payload(decode=True).replace(b"\r\n", b"\n") == text
+
+
+LETTERS = st.text(
+    st.sampled_from("ab=. \t\néЖ한🎈-<>") | st.characters(codec="utf-8"), max_size=300
+)
+
+
+@given(text=LETTERS.map(lambda text: text.replace("\r", "") + "\n"), times=st.integers(1, 12))
+def test_quoted_printable_is_that_of_the_standard_library(text: str, times: int) -> None:
+    """Line by line, long lines and those that were met before included."""
+    long = text.replace("\n", " ") * times + "\n" + text
+    whole = binascii.b2a_qp(long.replace("\n", "\r\n").encode(), istext=True)
+    assert in_quoted_printable(long) == whole
+    assert in_quoted_printable(long) == whole

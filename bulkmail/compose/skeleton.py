@@ -11,7 +11,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from email.message import EmailMessage, MIMEPart
 from email.policy import SMTP
+from functools import lru_cache
 
+SHORT_LINE = 500
+"""Characters. Lines that are shorter are encoded once; the memory for them is bounded."""
 BASE64_FROM_NON_ASCII_PART = 1 / 6
 """A body with more than this part of its octets outside ASCII is shorter in base64."""
 
@@ -60,7 +63,7 @@ class Skeleton:
                 content.append(attached(next(own)).as_bytes(policy=SMTP))
             else:
                 encode = in_base64 if self._base64[subtype] else in_quoted_printable
-                content.append(encode(canonical(bodies[subtype])))
+                content.append(encode(_ending_once(bodies[subtype])))
             content.append(following)
         return tuple(content)
 
@@ -151,24 +154,35 @@ def attached(file: Attachment, *, cid: str | None = None) -> MIMEPart:
     return part
 
 
-def in_base64(data: bytes) -> bytes:
-    """RFC 2045 6.8, in CRLF lines of 76."""
-    encoded = binascii.b2a_base64(data, newline=False)
+def in_base64(text: str) -> bytes:
+    """RFC 2045 6.8, in CRLF lines of 76; of UTF-8 with CRLF line ends (6.8), for LF in `text`."""
+    encoded = binascii.b2a_base64(text.replace("\n", "\r\n").encode("utf-8"), newline=False)
     lines = [encoded[start : start + 76] for start in range(0, len(encoded), 76)]
     return b"\r\n".join(lines) + b"\r\n"
 
 
-def in_quoted_printable(data: bytes) -> bytes:
-    """RFC 2045 6.7, for data that ends in CRLF."""
-    return binascii.b2a_qp(data, istext=True)
+def in_quoted_printable(text: str) -> bytes:
+    """RFC 2045 6.7, of UTF-8 with CRLF line ends, for `text` that ends in LF."""
+    lines = text.split("\n")
+    lines.pop()
+    return b"".join(
+        [_short_line(line) if len(line) < SHORT_LINE else _line(line) for line in lines]
+    )
 
 
-def canonical(text: str) -> bytes:
-    """UTF-8 with CRLF line ends (RFC 2045 6.7, 6.8 ask for it before encoding), ending in one."""
+def _line(line: str) -> bytes:
+    return binascii.b2a_qp(line.encode("utf-8") + b"\r\n", istext=True)
+
+
+_short_line = lru_cache(maxsize=1024)(_line)
+"""Most lines of a message are the same in all of them."""
+
+
+def _ending_once(text: str) -> str:
+    """With LF line ends, and one at the end."""
     if "\r" in text:
         text = text.replace("\r\n", "\n").replace("\r", "\n")
-    lines = text.rstrip("\n") + "\n"
-    return lines.replace("\n", "\r\n").encode("utf-8")
+    return text.rstrip("\n") + "\n"
 
 
 def is_shorter_in_base64(text: str) -> bool:

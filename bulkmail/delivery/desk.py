@@ -87,6 +87,7 @@ class Desk:
         self._limits = limits
         self._halt = halt
         self._on_waiting = on_waiting
+        self._now = asyncio.get_running_loop().time
         self._choosing = asyncio.Lock()
         self._handed_out = 0
         self._waiting = 0
@@ -107,7 +108,7 @@ class Desk:
                 return at
             self._handed_out += 1
         self._tell(self._why(), at)
-        if await self._halt.within(at - _now()):
+        if await self._halt.within(at - self._now()):
             self.release(recipient)
             return None
         return self._granted(recipient)
@@ -122,7 +123,7 @@ class Desk:
     def _at_once(self) -> Granted | None:
         if self._halt or self._choosing.locked() or self._handed_out == self._limits.messages:
             return None
-        now = _now()
+        now = self._now()
         if self._pace.earliest(now) > now or (recipient := self._queues.take_at_once()) is None:
             return None
         self._count(recipient, now)
@@ -137,7 +138,7 @@ class Desk:
         tasks = [asyncio.ensure_future(event.wait()) for event in (later.news, self._halt)]
         try:
             await asyncio.wait(
-                tasks, timeout=later.at - _now(), return_when=asyncio.FIRST_COMPLETED
+                tasks, timeout=later.at - self._now(), return_when=asyncio.FIRST_COMPLETED
             )
         finally:
             self._waiting -= 1
@@ -151,7 +152,7 @@ class Desk:
         that would take long itself is not worth that: seconds are nothing to an hour's rate. None:
         it is taken back, because the server complained meanwhile, or because the run is to end.
         """
-        recipient, now = granted.recipient, _now()
+        recipient, now = granted.recipient, self._now()
         if self._pace.is_held(now) or self._domain_paces.is_held(recipient.domain, now):
             self.release(recipient)
             return None
@@ -183,21 +184,21 @@ class Desk:
 
     def accepted(self, recipient: Recipient) -> None:
         """The server took a message: it, and this domain, can bear more again."""
-        self._pace.accepted(_now())
-        self._domain_paces.accepted(recipient.domain, _now())
+        self._pace.accepted(self._now())
+        self._domain_paces.accepted(recipient.domain, self._now())
 
     def complained(self, said: str, *, at_first: bool) -> Stop | None:
         """The server said that it is too much: slower. A stop if it has for too long."""
         self._said = said
         limits = self._limits
-        _, seconds = self._pace.complained(_now())
+        _, seconds = self._pace.complained(self._now())
         if seconds <= (min(limits.busy_at_first, limits.wait) if at_first else limits.wait):
             return None
-        return self._come_back(self._pace.earliest(_now()))
+        return self._come_back(self._pace.earliest(self._now()))
 
     def complained_of_domain(self, recipient: Recipient) -> int:
         """The same, for the domain of this recipient."""
-        return self._domain_paces.complained(recipient.domain, _now())
+        return self._domain_paces.complained(recipient.domain, self._now())
 
     def quota_used_up(self, said: str) -> Stop:
         """Why to stop, and when to come back: quotas are those of a day (Gmail, Amazon SES), or of
@@ -209,14 +210,14 @@ class Desk:
         return come_back(f"the account's quota is used up: {said}\nit may be free again", at)
 
     def _tell(self, why: str, at: float) -> None:
-        if (wait := at - _now()) > TOLD_SECONDS:
+        if (wait := at - self._now()) > TOLD_SECONDS:
             self._on_waiting(why, time.time() + wait)
 
     def _nobody(self, later: Later | None) -> Later | None:
         self.is_empty = later is None and not self._halt
         if later is None or self._waiting:
             return None
-        if (wait := later.at - _now()) > self._limits.wait:
+        if (wait := later.at - self._now()) > self._limits.wait:
             self.closed = come_back(later.why, time.time() + wait)
             return None
         return later
@@ -229,7 +230,7 @@ class Desk:
             reason = f"limited to {self._limits.messages:,} in this run"
             self.closed = Stop(ExitStatus.CONTINUE, reason)
             return None
-        now = _now()
+        now = self._now()
         at = self._pace.earliest(now)
         if at - now > self._limits.wait:
             self.closed = self._come_back(at)
@@ -242,13 +243,13 @@ class Desk:
 
     def _why(self) -> str:
         """Why nobody may go at once."""
-        if not self._pace.is_held(_now()):
+        if not self._pace.is_held(self._now()):
             return RATE
         return f"the server wants no more for now ({self._said}); it may take the next one"
 
     def _come_back(self, at: float) -> Stop:
         """At `at`, in the loop's time."""
-        return come_back(self._why(), time.time() + at - _now())
+        return come_back(self._why(), time.time() + at - self._now())
 
     def _count(self, recipient: Recipient, at: float) -> None:
         self._pace.grant(at)
@@ -257,10 +258,6 @@ class Desk:
     def _granted(self, recipient: Recipient) -> Granted:
         has_rates = self._domain_paces.has_rates(recipient.domain)
         return Granted(recipient, time.time(), recipient.domain if has_rates else "")
-
-
-def _now() -> float:
-    return asyncio.get_running_loop().time()
 
 
 def come_back(why: str, at: float) -> Stop:

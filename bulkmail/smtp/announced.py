@@ -22,22 +22,22 @@ class Announced:
     smtputf8: bool = False
     eightbitmime: bool = False
 
-    def against(self, mail: MailObject) -> Outcome | None:
-        """Why `mail` need not be offered to this server, or None."""
+    def against(self, mail: MailObject, size_bytes: int) -> Outcome | None:
+        """Why `mail`, which has that size, need not be offered to this server, or None."""
         if mail.needs_smtputf8 and not (self.smtputf8 and self.eightbitmime):
             # If only the reverse-path is, then all messages are concerned and no recipient.
             theirs = not mail.envelope.forward_path.isascii()
             cause = "the server does not take addresses outside ASCII (SMTPUTF8)"
             return Outcome(Phase.UNADDRESSABLE if theirs else Phase.UNSENDABLE, None, cause)
-        if self.max_bytes is not None and mail.size_bytes > self.max_bytes:
-            has, takes = _sizes(mail.size_bytes, self.max_bytes)
+        if self.max_bytes is not None and size_bytes > self.max_bytes:
+            has, takes = _sizes(size_bytes, self.max_bytes)
             cause = f"the message has {has}; the server takes {takes} at most (SIZE)"
             return Outcome(Phase.UNSENDABLE, None, cause)
         return None
 
-    def parameters(self, mail: MailObject) -> str:
+    def parameters(self, mail: MailObject, size_bytes: int) -> str:
         """What MAIL says of `mail` after its path (RFC 5321 4.1.1.11), with a space before each."""
-        size = f" SIZE={mail.size_bytes}" if self.size else ""
+        size = f" SIZE={size_bytes}" if self.size else ""
         return f"{size} BODY=8BITMIME SMTPUTF8" if mail.needs_smtputf8 else size
 
 

@@ -36,7 +36,12 @@ def portions(pieces: tuple[bytes, ...]) -> Iterator[bytes]:
         if len(piece) <= MAX_JOINED_BYTES:
             short += [piece] if piece else []
             continue
-        for start in range(0, len(piece), MAX_JOINED_BYTES):
-            yield piece[start : start + MAX_JOINED_BYTES]
+        yield from _parts(piece)
     if short:
         yield b"".join(short)
+
+
+@lru_cache(maxsize=2)
+def _parts(piece: bytes) -> list[bytes]:
+    starts = range(0, len(piece), MAX_JOINED_BYTES)
+    return [piece[start : start + MAX_JOINED_BYTES] for start in starts]

@@ -145,10 +145,10 @@ class Conversation:
         One that the server announced not to take is settled at once, and takes no room.
         """
         assert self.room > 0
-        if (outcome := self._announced.against(mail)) is not None:
+        transaction = Transaction(mail)
+        if (outcome := self._announced.against(mail, transaction.size)) is not None:
             self._settled.append((mail, outcome))
             return
-        transaction = Transaction(mail)
         self._transactions.append(transaction)
         self._queued.append(transaction)
         self._speak()
@@ -296,7 +296,7 @@ class Conversation:
     def _command(self, step: Step, transaction: Transaction) -> str:
         mail = transaction.mail
         if step is Step.MAIL:
-            parameters = self._announced.parameters(mail)
+            parameters = self._announced.parameters(mail, transaction.size)
             return f"MAIL FROM:<{mail.envelope.reverse_path}>{parameters}\r\n"
         if step is Step.RCPT:
             return f"RCPT TO:<{mail.envelope.forward_path}>\r\n"

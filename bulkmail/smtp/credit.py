@@ -35,19 +35,17 @@ class Replies:
 
     def __init__(self) -> None:
         self._known: dict[Step, Reply] = {}
+        self.is_complete = False
+        """Whether what an envelope is answered is known."""
 
     def learn(self, replies: dict[Step, Reply]) -> None:
         self._known.update(replies)
+        self.is_complete = self.is_complete or self._known.keys() >= ENVELOPE
 
     @property
     def knows_end(self) -> bool:
         """Whether the end of a message was ever answered as such."""
         return Step.END in self._known
-
-    @property
-    def is_complete(self) -> bool:
-        """Whether what an envelope is answered is known."""
-        return self._known.keys() >= ENVELOPE
 
     def is_anothers(self, step: Step, reply: Reply) -> bool:
         """Whether it is what another command was always answered, and not this one."""

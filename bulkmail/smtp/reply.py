@@ -24,18 +24,16 @@ class ReplyReader:
     """Collects bytes; `receive` returns the replies that are complete."""
 
     def __init__(self) -> None:
-        self._unread = bytearray()
+        self._unread = b""
         self._code = b""
         self._texts: list[bytes] = []
         self._size = 0
 
     def receive(self, data: bytes) -> Iterator[Reply]:
         """The replies completed by `data`; raises MalformedReplyError if then comes none."""
-        self._unread += data
-        while (end := self._unread.find(b"\n")) >= 0:
-            line = bytes(self._unread[:end]).rstrip(b"\r")
-            del self._unread[: end + 1]
-            if (reply := self._take(line)) is not None:
+        *lines, self._unread = (self._unread + data).split(b"\n")
+        for line in lines:
+            if (reply := self._take(line.rstrip(b"\r"))) is not None:
                 yield reply
         if len(self._unread) > MAX_LINE_BYTES:
             raise MalformedReplyError("a reply line without end")
