@@ -7,6 +7,7 @@ could start another header is refused, never mended.
 import base64
 import re
 from datetime import UTC, datetime
+from email.header import decode_header, make_header
 from email.utils import format_datetime
 from functools import lru_cache
 
@@ -107,6 +108,16 @@ def encoded_words(text: str, used: int) -> str:
         word += octets
     words.append(word)
     return "\r\n ".join(f"=?utf-8?b?{base64.b64encode(word).decode()}?=" for word in words)
+
+
+_SUBJECT = re.compile(rb"^Subject: (.*?)\r\n(?![ \t])", re.MULTILINE | re.DOTALL)
+
+
+def decoded_subject(head: bytes) -> str:
+    """The value of `Subject` in a header section, unfolded and decoded; empty if there is none."""
+    found = _SUBJECT.search(head)
+    value = found[1].decode("ascii").replace("\r\n", "") if found else ""
+    return str(make_header(decode_header(value))) if "=?" in value else value
 
 
 def check_header_text(text: str) -> None:

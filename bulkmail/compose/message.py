@@ -18,6 +18,7 @@ from bulkmail.address import address_key, domain_of, wire_address
 from bulkmail.compose import headers
 from bulkmail.compose.bounds import BoundedTemplate
 from bulkmail.compose.content_ids import with_content_ids
+from bulkmail.compose.lint import Letter
 from bulkmail.compose.names import Load
 from bulkmail.compose.plain_text import plain_text
 from bulkmail.compose.skeleton import Attachment, Skeleton, digest
@@ -111,6 +112,7 @@ class Composer:
             [file if isinstance(file, Attachment) else None for file in design.attachments],
             hashlib.blake2b(b"boundary", key=seed, digest_size=12).hexdigest(),
         )
+        self._longest_shared_line = max(map(_longest_line, self._skeleton.shared))
         self._shared_head = self._author_fields()
         self._domain = domain_of(design.author.address)
 
@@ -130,6 +132,15 @@ class Composer:
             raise RenderError(self._files[0][0].path.place, message)
         content = self._skeleton.fill(head, self._bodies(context), files)
         return MailObject(envelope, content, message_id)
+
+    def letter(self, mail: MailObject) -> Letter:
+        """A message of this composer as its reader gets it, decoded from its bytes."""
+        bodies = self._skeleton.bodies(mail.content)
+        personal = (mail.content[0], *mail.content[1::2])
+        longest_line = max(self._longest_shared_line, *map(_longest_line, personal))
+        subject = headers.decoded_subject(mail.content[0])
+        text, html = bodies.get("plain"), bodies.get("html")
+        return Letter(subject, text, html, longest_line, mail.size_bytes)
 
     def subject(self, recipient: Recipient) -> str:
         """The subject as `recipient` will read it. Raises RenderError."""
@@ -246,6 +257,10 @@ class Composer:
             "email": recipient.address,
             "campaign": self._design.campaign,
         }
+
+
+def _longest_line(piece: bytes) -> int:
+    return max(map(len, piece.split(b"\r\n")))
 
 
 def _mailbox_header(name: str, mailbox: Mailbox) -> bytes:

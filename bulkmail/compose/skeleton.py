@@ -46,7 +46,8 @@ class Skeleton:
         self._tag = tag
         self._base64 = {subtype: is_shorter_in_base64(text) for subtype, text in samples.items()}
         self._gaps: list[tuple[str | None, bytes]] = []
-        self._pieces = self._cut(self._message(images, attachments))
+        self.shared = self._cut(self._message(images, attachments))
+        """What is the same in all messages; the gaps are between."""
 
     def content_id(self, name: str) -> str:
         """What stands behind `cid:` for the image `name` (RFC 2392)."""
@@ -57,8 +58,8 @@ class Skeleton:
     ) -> tuple[bytes, ...]:
         """The content, in pieces that each begin a line; `attachments` for the gaps, in order."""
         own = iter(attachments)
-        content = [head + self._pieces[0]]
-        for (subtype, _), following in zip(self._gaps, self._pieces[1:], strict=True):
+        content = [head + self.shared[0]]
+        for (subtype, _), following in zip(self._gaps, self.shared[1:], strict=True):
             if subtype is None:
                 content.append(attached(next(own)).as_bytes(policy=SMTP))
             else:
@@ -66,6 +67,15 @@ class Skeleton:
                 content.append(encode(_ending_once(bodies[subtype])))
             content.append(following)
         return tuple(content)
+
+    def bodies(self, content: Sequence[bytes]) -> dict[str, str]:
+        """The bodies by subtype, with LF, of what `fill` made: as a mail program decodes them."""
+        bodies = {}
+        for (subtype, _), piece in zip(self._gaps, content[1::2], strict=True):
+            if subtype is not None:
+                decode = binascii.a2b_base64 if self._base64[subtype] else binascii.a2b_qp
+                bodies[subtype] = decode(piece).decode("utf-8").replace("\r\n", "\n")
+        return bodies
 
     # -- building --------------------------------------------------------------------------------
 
