@@ -6,6 +6,7 @@ from typing import Any
 import click
 
 from bulkmail.campaign import read_campaign
+from bulkmail.cli import connect as server
 from bulkmail.cli import options, text
 from bulkmail.cli.past import Past
 from bulkmail.cli.plan import Plan, planned
@@ -17,33 +18,60 @@ from bulkmail.cli.question import (
     refuse_what_was_sent,
     show,
 )
+from bulkmail.errors import ExitStatus
+from bulkmail.transport import Greeted
 
 
 @click.command()
 @options.campaign_file
+@click.option(
+    "--connect", is_flag=True, help="Log in, too, and show what the server announces; send nothing."
+)
 @options.cancel_removed_flag
 @options.new_flag
 @options.set_option
 @options.json_flag
 def check(
-    file: Path, cancel_removed: bool, new: bool, settings: dict[str, str], as_json: bool
+    file: Path,
+    connect: bool,
+    cancel_removed: bool,
+    new: bool,
+    settings: dict[str, str],
+    as_json: bool,
 ) -> None:
     """Prove, without sending, that the whole campaign in FILE would go.
 
-    Reads all recipients and composes every message. Nothing is connected or recorded; what the
-    ledger knows of earlier runs is taken into account, as a run would.
+    Reads all recipients, composes every message and looks through it for what its reader would
+    stumble over. Nothing is connected, unless asked for, and nothing recorded; what the ledger
+    knows of earlier runs is taken into account, as a run would.
+
+    \b
+    Exit status: 0 it would go; 1 it would go, but there is an error in what people would read; 65
+    the campaign is wrong; 66 a file is missing.
     """
     campaign = read_campaign(file, settings)
     ledger, under_way = options.scratch(campaign)
     with planned(
-        campaign, ledger, Past(campaign), cancel_removed=cancel_removed, under_way=under_way
+        campaign,
+        ledger,
+        Past(campaign),
+        cancel_removed=cancel_removed,
+        under_way=under_way,
+        prove_everyone=True,
     ) as plan:
         refuse_what_was_sent(plan)
         if not new:
             refuse_second_name(plan)
+        greeted = None
+        if connect:
+            submission = campaign.submission()
+            greeted = server.look(submission)
+            server.add(plan.proof.findings, greeted, plan.proof)
         if as_json:
-            click.echo(text.json_line(_as_json(plan)))
+            click.echo(text.json_line(_as_json(plan, greeted)))
         else:
+            if greeted is not None:
+                show(server.facts(greeted, submission))
             if plan.unsent:
                 show(facts(plan, campaign.server, plan.unsent))
             else:
@@ -51,6 +79,8 @@ def check(
             show(asks(plan))
             _tell(plan)
     ledger.close()
+    if plan.proof.findings.has_errors:
+        raise SystemExit(ExitStatus.LOOK)
 
 
 def _tell(plan: Plan) -> None:
@@ -66,12 +96,13 @@ def _tell(plan: Plan) -> None:
     click.echo(" · ".join([*parts, "every message was composed", "nothing was sent"]))
     for source, state, why in plan.found.filtered:
         click.echo(f"  {source:<24} {state:<11} {why}")
+    click.echo(f"  fingerprint:    {plan.fingerprint}")
     click.echo(f"  look at it:     bulkmail run {file} --dry-run")
     click.echo(f"  get one:        bulkmail test {file} --to {plan.campaign.design.author.address}")
     click.echo(f"  send it:        bulkmail run {file}")
 
 
-def _as_json(plan: Plan) -> dict[str, Any]:
+def _as_json(plan: Plan, greeted: Greeted | None) -> dict[str, Any]:
     found = plan.found
     return {
         "event": "check",
@@ -79,10 +110,12 @@ def _as_json(plan: Plan) -> dict[str, Any]:
         "states": plan.tally,
         "under_way": plan.under_way,
         "content_changed": plan.content_changed,
-        "empty": {name: places.number for name, places in plan.proof.empty.items()},
+        "fingerprint": plan.fingerprint,
+        "findings": plan.proof.findings.as_json(),
         "remarks": plan.remarks,
         "left_out": [
             {"source": source, "state": state, "reason": why}
             for source, state, why in found.filtered
         ],
+        **({} if greeted is None else {"announced": dict(greeted.extensions)}),
     }

@@ -3,6 +3,7 @@
 A campaign that would fail halfway fails here, as a whole, with all its mistakes.
 """
 
+import hashlib
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -13,6 +14,7 @@ from itertools import chain
 from rich.console import Console
 
 from bulkmail.campaign import Campaign
+from bulkmail.campaign.advice import advice
 from bulkmail.cli import text
 from bulkmail.cli.neighbours import refuse_what_another_ledger_knows
 from bulkmail.cli.past import Past
@@ -21,7 +23,7 @@ from bulkmail.compose.message import Composer
 from bulkmail.compose.templates import RenderError
 from bulkmail.errors import CampaignError, Problem
 from bulkmail.ledger import CampaignRecord, Enrolment, SqliteLedger
-from bulkmail.model import Recipient, State
+from bulkmail.model import UNSENT, Recipient, State
 from bulkmail.pace import rates_of
 
 TO_LOOK_AT = (State.FAILED, State.EXPIRED, State.IN_DOUBT)
@@ -37,6 +39,7 @@ class Plan:
     another content; `content_changed`: the author has not said yes to that yet. `content_proven`:
     this content was accepted for somebody. `slowest_domain` is the one that will take longest by
     its own rates, and how many are sent to there. `under_way` is a run that sends meanwhile.
+    `fingerprint` is that of content and recipients, see `fingerprint`.
     """
 
     campaign: Campaign
@@ -55,10 +58,11 @@ class Plan:
     content_proven: bool
     slowest_domain: tuple[str, int] | None
     under_way: bool
+    fingerprint: str
 
     @property
     def unsent(self) -> int:
-        return self.tally.get(State.PENDING, 0) + self.tally.get(State.DEFERRED, 0)
+        return sum(self.tally.get(state, 0) for state in UNSENT)
 
     @property
     def accepted(self) -> int:
@@ -84,11 +88,15 @@ def planned(
     cancel_removed: bool = False,
     is_rehearsal: bool = False,
     under_way: bool = False,
+    prove_everyone: bool = False,
+    looks: bool = True,
 ) -> Iterator[Plan]:
     """Enrols and checks inside a transaction; if the block raises, the ledger stays as it was.
 
-    A rehearsal that is finished begins anew. Where another run is under way, `ledger` is a copy,
-    and nobody is in doubt because that run does not know yet. Raises CampaignError.
+    Whoever was composed before with this content is composed again if `prove_everyone`; messages
+    are looked through if it `looks`. A rehearsal that is finished begins anew. Where another run is
+    under way, `ledger` is a copy, and nobody is in doubt because that run does not know yet. Raises
+    CampaignError.
     """
     known = ledger.known(campaign.name)
     if known is not None and known.cancelled_at is not None:
@@ -115,9 +123,18 @@ def planned(
                 refuse_what_another_ledger_knows(campaign, ledger, record)
             composer = snapshot(campaign, record)
             proof = prove(
-                campaign, ledger, record, composer, lambda done: tell(f"{done:,} composed")
+                campaign,
+                ledger,
+                record,
+                composer,
+                lambda done: tell(f"{done:,} composed"),
+                everyone=prove_everyone,
+                looks=looks,
             )
         tally = ledger.tally(record)
+        unsent = sum(tally.get(state, 0) for state in UNSENT)
+        for finding in advice(campaign, unsent):
+            proof.findings.add(finding, None)
         first = next(ledger.unsent(record), None)
         content = campaign.digest()
         content_id = ledger.contents.id_of(record, content)
@@ -140,6 +157,7 @@ def planned(
             ledger.contents.is_proven(record, content_id),
             _slowest_domain(campaign, ledger, record),
             under_way,
+            fingerprint(content, ledger.people_digest(record)),
         )
         if first is not None:
             ledger.contents.set_content_digest(record, content)
@@ -166,6 +184,12 @@ def snapshot(campaign: Campaign, record: CampaignRecord) -> Composer:
         return Composer(campaign.design, campaign.load, record.seed, campaign.open_file)
     except RenderError as error:
         raise CampaignError([Problem(error.place, error.message)]) from None
+
+
+def fingerprint(content: str, people: str) -> str:
+    """What somebody approves: the digests of a content and of all who are to get it, in short."""
+    digest = hashlib.sha256(f"{content} {people}".encode("ascii")).hexdigest()
+    return "-".join(digest[start : start + 4] for start in range(0, 20, 4))
 
 
 def _slowest_domain(

@@ -18,6 +18,17 @@ from bulkmail.model import Rate, State, Submission
 from bulkmail.pace import rates_of
 
 
+def refuse_unapproved(plan: Plan, approved: str) -> None:
+    """Raises CampaignError if content or recipients are not those of the fingerprint `approved`."""
+    if approved.lower() != plan.fingerprint:
+        message = (
+            f"this is not what was approved: its fingerprint is {plan.fingerprint}, not {approved}."
+            " The content, or a recipient, is another one; nothing was sent.\n"
+            f"Look at it, and have it approved again:  bulkmail check {plan.campaign.path}"
+        )
+        raise CampaignError(message)
+
+
 def ask(
     plan: Plan, submission: Submission, limit: int | None, *, yes: bool, accept_changes: bool
 ) -> None:
@@ -111,8 +122,7 @@ def cautions(plan: Plan) -> Iterator[tuple[str, str]]:
         yield "changed", f"{text.people(plan.with_another)} {have} another content"
     if plan.resent:
         yield "in doubt", f"{plan.resent} may have it already, and are sent to again"
-    for column, places in sorted(plan.proof.empty.items()):
-        yield "empty", f"{column} is empty for {text.recipients(places.number)}: {places}"
+    yield from plan.proof.findings.lines()
     for remark in plan.remarks:
         yield "note", remark
 

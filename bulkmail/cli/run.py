@@ -16,7 +16,12 @@ from bulkmail.cli.deliver import deliver
 from bulkmail.cli.dry_run import dry_run as run_dry
 from bulkmail.cli.past import Past
 from bulkmail.cli.plan import Plan, planned
-from bulkmail.cli.question import ask, refuse_second_name, refuse_what_was_sent
+from bulkmail.cli.question import (
+    ask,
+    refuse_second_name,
+    refuse_unapproved,
+    refuse_what_was_sent,
+)
 from bulkmail.cli.summary import Summary
 from bulkmail.cli.unread import may_be_unread
 from bulkmail.errors import ExitStatus
@@ -37,6 +42,12 @@ class Flags:
     accept_changes: bool
     cancel_removed: bool
     new: bool
+    approved: str | None
+
+    @property
+    def asks(self) -> bool:
+        """Whether somebody is to look at what would be sent."""
+        return not (self.yes or self.approved is not None)
 
 
 def _duration(context: click.Context, parameter: click.Parameter, value: str) -> float:
@@ -62,6 +73,11 @@ def _duration(context: click.Context, parameter: click.Parameter, value: str) ->
     help="If the start or the rate's next message is further away, stop and say when.",
 )
 @click.option("--yes", is_flag=True, help="Answer the question before sending with yes.")
+@click.option(
+    "--approved",
+    metavar="FINGERPRINT",
+    help="Ask nothing, and refuse if content or recipients are not those that `check` showed.",
+)
 @click.option("--accept-changes", is_flag=True, help="Send on although the content has changed.")
 @options.cancel_removed_flag
 @options.new_flag
@@ -80,6 +96,7 @@ def run(
     accept_changes: bool,
     cancel_removed: bool,
     new: bool,
+    approved: str | None,
     settings: dict[str, str],
 ) -> None:
     """Send the campaign in FILE. Run again, it continues: nobody gets it twice.
@@ -94,7 +111,9 @@ def run(
         raise click.UsageError("--dry-run sends nothing, not even to the sandbox; use one of them")
     if dry_run and limit is not None:
         raise click.UsageError("--limit bounds what is sent; --dry-run looks at everyone")
-    flags = Flags(yes, limit, wait, as_json, accept_changes, cancel_removed, new)
+    if dry_run and approved:
+        raise click.UsageError("--dry-run sends nothing that would be approved")
+    flags = Flags(yes, limit, wait, as_json, accept_changes, cancel_removed, new, approved)
     campaign = read_campaign(file, settings)
     if dry_run:
         folder = out or Path("dry-run") / file_name(campaign.name)
@@ -121,15 +140,19 @@ def _send(campaign: Campaign, flags: Flags, sandbox: Sandbox | None) -> ExitStat
         past,
         cancel_removed=flags.cancel_removed,
         is_rehearsal=sandbox is not None,
+        looks=flags.asks,
     ) as plan:
         refuse_what_was_sent(plan)
+        if flags.approved is not None:
+            refuse_unapproved(plan, flags.approved)
         if plan.unsent:
             if flags.new:
                 ledger.contents.set_meant_again(plan.record, campaign.digest())
             elif sandbox is None:
                 refuse_second_name(plan)
             server = sandbox.submission if sandbox else campaign.server
-            ask(plan, server, flags.limit, yes=flags.yes, accept_changes=flags.accept_changes)
+            accept_changes = flags.accept_changes or flags.approved is not None
+            ask(plan, server, flags.limit, yes=not flags.asks, accept_changes=accept_changes)
             submission = sandbox.submission if sandbox else campaign.submission()
             run_id = ledger.begin_run(plan.record, time.time())
     summary = _deliver(plan, ledger, submission, run_id, flags, sandbox)

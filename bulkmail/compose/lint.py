@@ -6,7 +6,7 @@ is looked at once.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from enum import StrEnum
 from functools import lru_cache
 from html import unescape
@@ -22,7 +22,9 @@ LINE_BYTES = 998
 """RFC 5322 2.1.1."""
 
 _LINK_TO_FILES = "put the files on a web page, and a link to them here"
-_SHOWN = 60
+SHORT = 500
+"""Characters of a text that is remembered."""
+_REPEATED = 60
 """Characters of what was found that are repeated."""
 
 
@@ -57,17 +59,19 @@ class Letter(NamedTuple):
 
 def findings(letter: Letter, max_bytes: int | None = None) -> list[Finding]:
     """What is to be said of `letter`, for a server that takes messages of `max_bytes`."""
-    html = None if letter.html is None else _without_hidden(letter.html)
     return [
         *_of_size(letter, max_bytes),
         *_of_subject(letter.subject),
         *_of_parts(letter),
-        *_of_words("subject", letter.subject),
-        *(_of_words("text", letter.text) if letter.text else ()),
-        *(_of_words("HTML", html) if html else ()),
-        *(_of_urls(letter.text) if letter.text else ()),
-        *(_of_tags(html) if html else ()),
+        *(found for line in (letter.text or "").split("\n") for found in _of_line(line)),
+        *(found for piece in _shown(letter.html or "").split("<") for found in _of_piece(piece)),
     ]
+
+
+def _once(look: Callable[[str], Iterator[Finding]]) -> Callable[[str], tuple[Finding, ...]]:
+    """What `look` says of a text, kept for the next letters that have it, unless it is long."""
+    kept = lru_cache(maxsize=4096)(lambda text: tuple(look(text)))
+    return lambda text: kept(text) if len(text) < SHORT else tuple(look(text))
 
 
 # -- the whole -----------------------------------------------------------------------------------
@@ -89,6 +93,7 @@ def _of_size(letter: Letter, max_bytes: int | None) -> Iterator[Finding]:
 
 
 def _of_subject(subject: str) -> Iterator[Finding]:
+    yield from _of_words("subject", subject)
     if not subject.strip():
         yield _error("subject-empty", "subject", "the subject is empty", "say what it is about")
     elif len(subject) > SUBJECT_CHARACTERS:
@@ -112,7 +117,8 @@ def _of_parts(letter: Letter) -> Iterator[Finding]:
 # -- words ---------------------------------------------------------------------------------------
 
 _PLACEHOLDER = re.compile(
-    r"\{\{[^\n]{0,60}|\{%[^\n]{0,60}|\*\|\w+\|\*|%%\w+%%|\[(?:FIRST|LAST|FULL)?[ _-]?NAME\]"
+    r"\{\{[^{}<\n]{0,60}(?:\}\})?|\{%[^{}<\n]{0,60}(?:%\})?|\*\|\w+\|\*|%%\w+%%"
+    r"|\[(?:FIRST|LAST|FULL)?[ _-]?NAME\]"
 )
 """Of Jinja2, Mailchimp and others."""
 
@@ -131,6 +137,14 @@ _EMPTY_GREETING = re.compile(
 """`Hello,` is a greeting, `Hello ,` and `Dear,` are one whose name is missing."""
 
 
+@_once
+def _of_line(line: str) -> Iterator[Finding]:
+    """Of the text part."""
+    yield from _of_words("text", line)
+    for url in _URL.findall(line):
+        yield from _of_link("text", url)
+
+
 def _of_words(place: str, text: str) -> Iterator[Finding]:
     if found := _PLACEHOLDER.search(text):
         mend = "was it meant for another program, or does it stand in the data?"
@@ -145,8 +159,8 @@ def _of_words(place: str, text: str) -> Iterator[Finding]:
 
 # -- links and images ----------------------------------------------------------------------------
 
-_HIDDEN = re.compile(r"<!--.*?(?:-->|\Z)|<style\b.*?(?:</style\s*>|\Z)", re.DOTALL | re.IGNORECASE)
-_TAG = re.compile(r"""<(?:img|a|area)(?=[\s/>])(?:"[^"]*"|'[^']*'|[^'">])*>""", re.IGNORECASE)
+_HIDDEN = (("<!--", "-->"), ("<style", "</style"))
+_TAG = re.compile(r"""(img|a|area)(?=[\s/>])((?:"[^"]*"|'[^']*'|[^'">])*)>""", re.IGNORECASE)
 _ATTRIBUTE = re.compile(
     r"""(?<=[\s"'/])([a-z:-]+)(?:\s*=\s*(?:"([^"]*)"|'([^']*)'|([^\s"'>]+)))?""", re.IGNORECASE
 )
@@ -160,34 +174,37 @@ _LOCAL = re.compile(
 )
 
 
-def _without_hidden(html: str) -> str:
-    """Without comments and style sheets."""
-    return _HIDDEN.sub("", html) if "<!--" in html or "<style" in html.lower() else html
+def _shown(html: str) -> str:
+    """`html` without comments and style sheets."""
+    for begin, end in _HIDDEN:
+        folded = html.lower()
+        while len(folded) == len(html) and (start := folded.find(begin)) >= 0:
+            stop = folded.find(end, start)
+            stop = len(html) if stop < 0 else stop + len(end)
+            html, folded = html[:start] + html[stop:], folded[:start] + folded[stop:]
+    return html
 
 
-def _of_urls(text: str) -> Iterator[Finding]:
-    for url in _URL.findall(text):
-        yield from _of_link("text", url)
-
-
-def _of_tags(html: str) -> Iterator[Finding]:
-    for tag in _TAG.findall(html):
-        yield from _of_tag(tag)
-
-
-@lru_cache(maxsize=4096)
-def _of_tag(tag: str) -> tuple[Finding, ...]:
+@_once
+def _of_piece(piece: str) -> Iterator[Finding]:
+    """Of HTML from behind a `<` up to the next: a tag and the words after it."""
+    yield from _of_words("HTML", piece)
+    if (tag := _TAG.match(piece)) is None:
+        return
     attributes = {
         found[1].lower(): unescape(found[2] or found[3] or found[4] or "").strip()
-        for found in _ATTRIBUTE.finditer(tag)
+        for found in _ATTRIBUTE.finditer(tag[2])
     }
-    if tag[1:4].lower() == "img":
-        return tuple(_of_image(attributes))
-    return _of_link("HTML", attributes["href"]) if "href" in attributes else ()
+    if tag[1].lower() == "img":
+        yield from _of_image(attributes)
+    elif "href" in attributes:
+        yield from _of_link("HTML", attributes["href"])
 
 
 def _of_image(attributes: dict[str, str]) -> Iterator[Finding]:
     source = attributes.get("src", "")
+    if source.startswith("cid:"):
+        source = source.partition("@")[0]
     if "alt" not in attributes:
         what = f"the image {_short(source)} has no alt"
         mend = 'write alt="what it shows", or alt="" for a mere ornament'
@@ -273,7 +290,7 @@ def _one_apart(one: str, other: str) -> bool:
 
 def _short(text: str) -> str:
     words = " ".join(text.split())
-    return f'"{words[:_SHOWN]}…"' if len(words) > _SHOWN else f'"{words}"'
+    return f'"{words[:_REPEATED]}…"' if len(words) > _REPEATED else f'"{words}"'
 
 
 def _error(rule: str, place: str, what: str, mend: str) -> Finding:

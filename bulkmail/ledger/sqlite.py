@@ -5,6 +5,7 @@ belong to one thread at a time. One run at a time holds the file, by a lock of t
 system that ends with the process.
 """
 
+import hashlib
 import os
 import sqlite3
 import time
@@ -195,6 +196,26 @@ class SqliteLedger:
             " WHERE campaign_id = ? AND state IN ('pending', 'deferred') GROUP BY domain",
             (campaign.id,),
         ).fetchall()
+
+    @guarded
+    def people_digest(self, campaign: CampaignRecord) -> str:
+        """SHA-256 of everyone whom the last reading found: address, data, attachments of their own.
+
+        The same whatever was sent meanwhile, and whoever was suppressed, so that what was approved
+        stays so.
+        """
+        whole = hashlib.sha256()
+        rows = self._db.execute(
+            "SELECT json_array(address, fields, files_digest) FROM recipient"
+            " INDEXED BY recipient_person WHERE campaign_id = ?"
+            " AND state NOT IN ('invalid', 'duplicate')"
+            " AND reading = (SELECT reading FROM campaign WHERE id = campaign_id)"
+            " ORDER BY address_key",
+            (campaign.id,),
+        )
+        for (row,) in rows:
+            whole.update(row.encode("utf-8"))
+        return whole.hexdigest()
 
     # -- decisions -------------------------------------------------------------------------------
 

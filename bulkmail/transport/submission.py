@@ -10,6 +10,8 @@ import re
 import socket
 import ssl
 from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import cast
 
@@ -54,6 +56,17 @@ _BROKEN_OFF = (
 """What TLS says where the connection ended amid it, which is not about TLS."""
 
 
+@dataclass(frozen=True, slots=True)
+class Greeted:
+    """What a server told: what of it counts for messages, all its EHLO keywords with their
+    parameters, and the version of TLS, if there is any.
+    """
+
+    announced: Announced
+    extensions: Mapping[str, str]
+    tls: str | None
+
+
 class SubmissionServer:
     """Opens sessions. One TLS context serves them all. `on_remark` is told a line for the user."""
 
@@ -79,6 +92,27 @@ class SubmissionServer:
 
     async def connect(self) -> Session:
         """A session that is ready for mail."""
+        client = await self._connected()
+        transport = _transport(client)
+        assert transport is not None
+        conversation, ended = self._pipelining.conversation(announced(client.esmtp_extensions))
+        return Session(transport, conversation, self._timeouts, ended)
+
+    async def look(self) -> "Greeted":
+        """What the server says to whoever logs in; then goodbye. Raises what `connect` raises."""
+        client = await self._connected()
+        tls = client.get_transport_info("ssl_object")
+        greeted = Greeted(
+            announced(client.esmtp_extensions),
+            {name.upper(): text for name, text in client.esmtp_extensions.items()},
+            None if tls is None else str(tls.version()),
+        )
+        with suppress(aiosmtplib.SMTPException):
+            await client.quit()
+        return greeted
+
+    async def _connected(self) -> aiosmtplib.SMTP:
+        """Connected, introduced and logged in."""
         client = aiosmtplib.SMTP(
             hostname=self._submission.host,
             use_tls=self._submission.security is Security.TLS,
@@ -99,10 +133,7 @@ class SubmissionServer:
             if isinstance(error, Exception) and not isinstance(error, BulkmailError):
                 raise self._explained(error) from error
             raise
-        transport = _transport(client)
-        assert transport is not None
-        conversation, ended = self._pipelining.conversation(announced(client.esmtp_extensions))
-        return Session(transport, conversation, self._timeouts, ended)
+        return client
 
     async def _prepare(self, client: aiosmtplib.SMTP, connection: socket.socket) -> None:
         await client.connect(sock=connection)
