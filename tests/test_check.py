@@ -291,6 +291,8 @@ async def test_findings_are_told_with_whom_and_how_to_mend_them(project: Project
     assert (
         'error        "http://localhost/" is a computer of your own, in the text, for everyone\n'
         "             write the address that everyone can reach [link-local]\n"
+        'warning      it says "Dear ,", to nobody, in the text, for 1 recipient: people.csv:3\n'
+        "             write {{ name or 'reader' }} [empty-greeting]\n"
         "warning      gmial.com is probably meant to be gmail.com for 1 recipient: people.csv:3\n"
     ) in result.err
     told = json.loads((await project.bulkmail("check", "letter.yaml", "--json")).out)
@@ -311,7 +313,9 @@ async def test_findings_are_told_with_whom_and_how_to_mend_them(project: Project
 
 async def test_check_finds_them_again_after_a_run(serve: StartServer, project: Project) -> None:
     """Also where everyone was composed with this content before."""
-    server = await serve(Behaviour(answer=lambda verb, _: b"450 later" if verb == "RCPT" else None))
+    server = await serve(
+        Behaviour(answer=lambda verb, _: b"450 4.2.1 later\r\n" if verb == "RCPT" else None)
+    )
     project.people("kim@gmial.com,Kim")
     project.campaign(server)
     assert (await project.bulkmail("run", "letter.yaml", "--yes", "--wait", "1s")).status == 75
@@ -390,7 +394,10 @@ async def test_what_was_approved_is_sent_without_a_question(
     project.many(3)
     project.campaign(server)
     approved = await fingerprint(project)
-    assert f"fingerprint:    {approved}" in (await project.bulkmail("check", "letter.yaml")).out
+    assert (
+        f"run letter.yaml --approved {approved}\n"
+        in (await project.bulkmail("check", "letter.yaml")).out
+    )
     result = await project.bulkmail("run", "letter.yaml", "--approved", approved.upper())
     assert result.status == 0
     assert len(server.paths) == 3

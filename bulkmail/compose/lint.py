@@ -168,8 +168,9 @@ _URL = re.compile(r"""\bhttps?://[^\s<>"')\]]+""", re.IGNORECASE)
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]*:", re.IGNORECASE)
 _HARMLESS = ("https:", "http:", "mailto:", "tel:", "sms:", "cid:", "data:", "webcal:", "geo:")
 _LOCAL = re.compile(
-    r"https?://(?:[^/@]*@)?(?:localhost|127\.|0\.0\.0\.0|\[::1\]|10\.\d|192\.168\.|169\.254\."
-    r"|172\.(?:1[6-9]|2\d|3[01])\.|[\w.-]+\.(?:local|localhost|internal|lan)(?=[:/?#]|\Z))",
+    r"https?://(?:[^/?#@]*@)?(?:localhost|(?:127|10)(?:\.\d+){3}|0\.0\.0\.0|\[::1\]"
+    r"|192\.168\.\d+\.\d+|169\.254\.\d+\.\d+|172\.(?:1[6-9]|2\d|3[01])\.\d+\.\d+"
+    r"|[\w.-]+\.(?:local|localhost|internal|lan))(?=[:/?#]|\Z)",
     re.IGNORECASE,
 )
 
