@@ -276,9 +276,15 @@ def test_many_findings_of_a_kind_are_told_in_short(tmp_path: Path) -> None:
     assert told[-1].startswith("more of the kind, such as ")
 
 
-def test_hostile_html_is_looked_through_in_no_time() -> None:
+def test_hostile_html_is_looked_through() -> None:
     """Tags that never end, comments without end, brackets by the thousand."""
-    for html in ("<a " * 50_000, "<!--" * 50_000, '<img alt="' * 50_000, "<style" * 50_000):
+    for html in (
+        "<a " * 50_000,
+        "<!--" * 50_000,
+        '<img alt="' * 50_000,
+        "<style" * 50_000,
+        "<!-->" * 50_000,
+    ):
         lint.findings(Letter("Subject", "Dear " * 50_000, html, 76, 1000))
 
 

@@ -159,7 +159,10 @@ def _of_words(place: str, text: str) -> Iterator[Finding]:
 
 # -- links and images ----------------------------------------------------------------------------
 
-_HIDDEN = (("<!--", "-->"), ("<style", "</style"))
+_HIDDEN = tuple(
+    (re.compile(begin, re.IGNORECASE), re.compile(end, re.IGNORECASE))
+    for begin, end in (("<!--", "-->"), (r"<style\b", r"</style\s*>"))
+)
 _TAG = re.compile(r"""(img|a|area)(?=[\s/>])((?:"[^"]*"|'[^']*'|[^'">])*)>""", re.IGNORECASE)
 _ATTRIBUTE = re.compile(
     r"""(?<=[\s"'/])([a-z:-]+)(?:\s*=\s*(?:"([^"]*)"|'([^']*)'|([^\s"'>]+)))?""", re.IGNORECASE
@@ -176,13 +179,14 @@ _LOCAL = re.compile(
 
 
 def _shown(html: str) -> str:
-    """`html` without comments and style sheets."""
+    """`html` without comments and style sheets; what does not end hides the rest."""
     for begin, end in _HIDDEN:
-        folded = html.lower()
-        while len(folded) == len(html) and (start := folded.find(begin)) >= 0:
-            stop = folded.find(end, start)
-            stop = len(html) if stop < 0 else stop + len(end)
-            html, folded = html[:start] + html[stop:], folded[:start] + folded[stop:]
+        kept, at = [], 0
+        while (start := begin.search(html, at)) is not None:
+            kept.append(html[at : start.start()])
+            stop = end.search(html, start.end())
+            at = stop.end() if stop else len(html)
+        html = "".join([*kept, html[at:]])
     return html
 
 
