@@ -184,7 +184,7 @@ def _shown(html: str) -> str:
         kept, at = [], 0
         while (start := begin.search(html, at)) is not None:
             kept.append(html[at : start.start()])
-            stop = end.search(html, start.end())
+            stop = end.search(html, start.start() + 2)  # `<!-->` is whole
             at = stop.end() if stop else len(html)
         html = "".join([*kept, html[at:]])
     return html
