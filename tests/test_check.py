@@ -243,7 +243,7 @@ def test_the_examples_are_clean(campaign: str) -> None:
     read = read_campaign(Path(__file__).parent.parent / "campaigns" / campaign, {})
     ledger, _ = options.scratch(read)
     with planned(read, ledger, Past(read)) as plan:
-        assert list(plan.proof.findings.lines()) == []
+        assert list(plan.proof.findings) == []
     ledger.close()
 
 
@@ -274,6 +274,16 @@ def test_many_findings_of_a_kind_are_told_in_short(tmp_path: Path) -> None:
     assert len(told) == 6
     assert told[0].startswith('the link "page0.html" has no scheme / write https://page0.html')
     assert told[-1].startswith("more of the kind, such as ")
+
+
+def test_what_stands_in_several_parts_is_told_once() -> None:
+    """As where the text is made from the HTML."""
+    words = "Dear {{ name }}, http://localhost/x"
+    letter = Letter("{{ name }}", words, f'<p>{words}<a href="http://localhost/x">', 80, 1000)
+    assert [(finding.rule, finding.place) for finding in lint.findings(letter)] == [
+        ("placeholder", "subject, text and HTML"),
+        ("link-local", "text and HTML"),
+    ]
 
 
 def test_hostile_html_is_looked_through() -> None:
@@ -312,6 +322,7 @@ async def test_findings_are_told_with_whom_and_how_to_mend_them(project: Project
         "recipients": 3,
         "first": ["people.csv:2", "people.csv:3", "people.csv:4"],
     }
+    assert told["findings"][1]["place"] == "text"
     assert {finding["rule"] for finding in told["findings"]} == {
         "link-local", "address-typo", "empty-greeting", "empty-field",
     }  # fmt: skip

@@ -77,6 +77,7 @@ def check(
             else:
                 show(cautions(plan))
             show(asks(plan))
+            plan.proof.findings.show()
             _tell(plan)
     ledger.close()
     if plan.proof.findings.has_errors:

@@ -33,6 +33,7 @@ def dry_run(
             refuse_second_name(plan)
         show(cautions(plan))
         show(asks(plan))
+        plan.proof.findings.show()
         eml = EmlFolder(folder)
         mails = [
             plan.composer.compose(recipient, recipient.first_attempt_at or now)

@@ -4,12 +4,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+import click
+
 from bulkmail.cli import text
 from bulkmail.compose.lint import Finding, Severity
 
 MAX_PLACES = 3
-_IN_SEVERAL = ("text", "HTML")
-"""Parts that a finding does not name by itself."""
+MARGIN = 13
+"""Columns, those of the facts above them."""
 MAX_ALIKE = 5
 """Findings of one rule about one part, such as links, that are told one by one."""
 
@@ -63,14 +65,19 @@ class Findings:
     def has_errors(self) -> bool:
         return any(finding.severity is Severity.ERROR for finding, _ in self)
 
-    def lines(self) -> Iterator[tuple[str, str]]:
-        """For a person: (severity, what, where and for whom), below it how to mend it, and what the
-        rule is called.
-        """
-        for finding, places in self:
-            where = f", in the {finding.place}" if finding.place in _IN_SEVERAL else ""
-            yield finding.severity, text.visible(finding.what) + where + self._whom(places, where)
-            yield "", f"{text.visible(finding.mend)} [{finding.rule}]"
+    def show(self) -> None:
+        """For a person, on standard error: what, where and for whom, below it how to mend it."""
+        for number, (finding, places) in enumerate(self):
+            if not number:
+                click.echo(err=True)
+            colour = "red" if finding.severity is Severity.ERROR else "yellow"
+            head = click.style(f"{finding.severity:<{MARGIN}}", fg=colour, bold=True)
+            where = _where(finding)
+            click.echo(
+                f"{head}{text.visible(finding.what)}{where}{self._whom(places, where)}", err=True
+            )
+            mend = click.style(f"{text.visible(finding.mend)} [{finding.rule}]", dim=True)
+            click.echo(f"{'':{MARGIN}}{mend}", err=True)
 
     def as_json(self) -> list[dict[str, Any]]:
         return [
@@ -85,3 +92,10 @@ class Findings:
         if 1 < places.number == self.everyone:
             return ", for everyone"
         return f"{',' * bool(where)} for {text.recipients(places.number)}: {places}"
+
+
+def _where(finding: Finding) -> str:
+    """The parts of the letter, unless `what` names them."""
+    is_named = finding.place.lower() in finding.what.lower()
+    is_part = any(part in finding.place for part in ("subject", "text", "HTML"))
+    return f", in the {finding.place}" if is_part and not is_named else ""

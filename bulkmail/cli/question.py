@@ -42,6 +42,7 @@ def ask(
         return
     number = min(plan.unsent, limit or plan.unsent)
     show(facts(plan, submission, number))
+    plan.proof.findings.show()
     click.echo(err=True)
     if changed:
         theirs, others = ("theirs or may have", "") if plan.resent else ("theirs", "the other ")
@@ -122,7 +123,6 @@ def cautions(plan: Plan) -> Iterator[tuple[str, str]]:
         yield "changed", f"{text.people(plan.with_another)} {have} another content"
     if plan.resent:
         yield "in doubt", f"{plan.resent} may have it already, and are sent to again"
-    yield from plan.proof.findings.lines()
     for remark in plan.remarks:
         yield "note", remark
 

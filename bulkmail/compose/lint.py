@@ -36,8 +36,9 @@ class Severity(StrEnum):
 
 
 class Finding(NamedTuple):
-    """`rule` is its name, `place` the part of the message: `subject`, `text`, `HTML`, `address`,
-    `message` or a key of the campaign file. `what` is wrong, and `mend` says what to do.
+    """`rule` is its name, `place` the parts of the message: `subject`, `text` and `HTML`, or one
+    of `address`, `data`, `message`, or a key of the campaign file. `what` is wrong, and `mend` says
+    what to do.
     """
 
     rule: str
@@ -59,13 +60,27 @@ class Letter(NamedTuple):
 
 def findings(letter: Letter, max_bytes: int | None = None) -> list[Finding]:
     """What is to be said of `letter`, for a server that takes messages of `max_bytes`."""
-    return [
+    found = [
         *_of_size(letter, max_bytes),
         *_of_subject(letter.subject),
         *_of_parts(letter),
-        *(found for line in (letter.text or "").split("\n") for found in _of_line(line)),
-        *(found for piece in _shown(letter.html or "").split("<") for found in _of_piece(piece)),
+        *(each for line in (letter.text or "").split("\n") for each in _of_line(line)),
+        *(each for piece in _shown(letter.html or "").split("<") for each in _of_piece(piece)),
     ]
+    return _merged(found) if found else []
+
+
+def _merged(found: list[Finding]) -> list[Finding]:
+    """What stands in several parts of the letter, once."""
+    parts: dict[Finding, dict[str, None]] = {}
+    for finding in found:
+        parts.setdefault(finding._replace(place=""), {})[finding.place] = None
+    merged = []
+    for finding, places in parts.items():
+        *most, last = places
+        place = f"{', '.join(most)} and {last}" if most else last
+        merged.append(finding._replace(place=place))
+    return merged
 
 
 def _once(look: Callable[[str], Iterator[Finding]]) -> Callable[[str], tuple[Finding, ...]]:
