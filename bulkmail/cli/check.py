@@ -9,7 +9,7 @@ from bulkmail.campaign import read_campaign
 from bulkmail.cli import connect as server
 from bulkmail.cli import options, text
 from bulkmail.cli.past import Past
-from bulkmail.cli.plan import Plan, planned
+from bulkmail.cli.plan import Plan, fingerprint, planned
 from bulkmail.cli.question import (
     asks,
     cautions,
@@ -68,7 +68,7 @@ def check(
             greeted = server.look(submission)
             server.add(plan.proof.findings, greeted, plan.proof)
         if as_json:
-            click.echo(text.json_line(_as_json(plan, greeted)))
+            click.echo(text.json_line(_as_json(plan, fingerprint(plan, ledger), greeted)))
         else:
             if greeted is not None:
                 show(server.facts(greeted, submission))
@@ -78,13 +78,13 @@ def check(
                 show(cautions(plan))
             show(asks(plan))
             plan.proof.findings.show()
-            _tell(plan)
+            _tell(plan, fingerprint(plan, ledger))
     ledger.close()
     if plan.proof.findings.has_errors:
         raise SystemExit(ExitStatus.LOOK)
 
 
-def _tell(plan: Plan) -> None:
+def _tell(plan: Plan, approvable: str) -> None:
     file = plan.campaign.path
     parts = [f"{plan.unsent:,} would get it", *text.left_out(plan.found, with_places=False)]
     if plan.accepted:
@@ -100,10 +100,10 @@ def _tell(plan: Plan) -> None:
     click.echo(f"  look at it:     bulkmail run {file} --dry-run")
     click.echo(f"  get one:        bulkmail test {file} --to {plan.campaign.design.author.address}")
     click.echo(f"  send it:        bulkmail run {file}")
-    click.echo(f"  once approved:  bulkmail run {file} --approved {plan.fingerprint}")
+    click.echo(f"  once approved:  bulkmail run {file} --approved {approvable}")
 
 
-def _as_json(plan: Plan, greeted: Greeted | None) -> dict[str, Any]:
+def _as_json(plan: Plan, approvable: str, greeted: Greeted | None) -> dict[str, Any]:
     found = plan.found
     return {
         "event": "check",
@@ -111,7 +111,7 @@ def _as_json(plan: Plan, greeted: Greeted | None) -> dict[str, Any]:
         "states": plan.tally,
         "under_way": plan.under_way,
         "content_changed": plan.content_changed,
-        "fingerprint": plan.fingerprint,
+        "fingerprint": approvable,
         "findings": plan.proof.findings.as_json(),
         "remarks": plan.remarks,
         "left_out": [

@@ -39,7 +39,6 @@ class Plan:
     another content; `content_changed`: the author has not said yes to that yet. `content_proven`:
     this content was accepted for somebody. `slowest_domain` is the one that will take longest by
     its own rates, and how many are sent to there. `under_way` is a run that sends meanwhile.
-    `fingerprint` is that of content and recipients, see `fingerprint`.
     """
 
     campaign: Campaign
@@ -58,7 +57,6 @@ class Plan:
     content_proven: bool
     slowest_domain: tuple[str, int] | None
     under_way: bool
-    fingerprint: str
 
     @property
     def unsent(self) -> int:
@@ -157,7 +155,6 @@ def planned(
             ledger.contents.is_proven(record, content_id),
             _slowest_domain(campaign, ledger, record),
             under_way,
-            fingerprint(content, ledger.people_digest(record)),
         )
         if first is not None:
             ledger.contents.set_content_digest(record, content)
@@ -186,9 +183,10 @@ def snapshot(campaign: Campaign, record: CampaignRecord) -> Composer:
         raise CampaignError([Problem(error.place, error.message)]) from None
 
 
-def fingerprint(content: str, people: str) -> str:
+def fingerprint(plan: Plan, ledger: SqliteLedger) -> str:
     """What somebody approves: the digests of a content and of all who are to get it, in short."""
-    digest = hashlib.sha256(f"{content} {people}".encode("ascii")).hexdigest()
+    both = f"{plan.campaign.digest()} {ledger.people_digest(plan.record)}"
+    digest = hashlib.sha256(both.encode("ascii")).hexdigest()
     return "-".join(digest[start : start + 4] for start in range(0, 20, 4))
 
 

@@ -18,11 +18,11 @@ from bulkmail.model import Rate, State, Submission
 from bulkmail.pace import rates_of
 
 
-def refuse_unapproved(plan: Plan, approved: str) -> None:
-    """Raises CampaignError if content or recipients are not those of the fingerprint `approved`."""
-    if approved.lower() != plan.fingerprint:
+def refuse_unapproved(plan: Plan, is_so: str, approved: str) -> None:
+    """Raises CampaignError if the fingerprint of `plan` `is_so`, and not the one `approved`."""
+    if approved.lower() != is_so:
         message = (
-            f"this is not what was approved: its fingerprint is {plan.fingerprint}, not {approved}."
+            f"this is not what was approved: its fingerprint is {is_so}, not {approved}."
             " The content, or a recipient, is another one; nothing was sent.\n"
             f"Look at it, and have it approved again:  bulkmail check {plan.campaign.path}"
         )

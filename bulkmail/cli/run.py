@@ -15,7 +15,7 @@ from bulkmail.cli import options, text
 from bulkmail.cli.deliver import deliver
 from bulkmail.cli.dry_run import dry_run as run_dry
 from bulkmail.cli.past import Past
-from bulkmail.cli.plan import Plan, planned
+from bulkmail.cli.plan import Plan, fingerprint, planned
 from bulkmail.cli.question import (
     ask,
     refuse_second_name,
@@ -144,7 +144,7 @@ def _send(campaign: Campaign, flags: Flags, sandbox: Sandbox | None) -> ExitStat
     ) as plan:
         refuse_what_was_sent(plan)
         if flags.approved is not None:
-            refuse_unapproved(plan, flags.approved)
+            refuse_unapproved(plan, fingerprint(plan, ledger), flags.approved)
         if plan.unsent:
             if flags.new:
                 ledger.contents.set_meant_again(plan.record, campaign.digest())
