@@ -9,7 +9,7 @@ PACKAGE = Path(bulkmail.__file__).parent
 
 FLOORS = [
     {"errors", "model"},
-    {"address", "pace", "compose", "smtp"},
+    {"address", "pace", "compose", "report", "smtp"},
     {"campaign", "ledger", "sandbox", "transport"},
     {"delivery"},
     {"cli"},

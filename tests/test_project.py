@@ -119,6 +119,9 @@ def test_the_wheel_works_outside_the_repository(tmp_path: Path) -> None:
                       python_path=str(installed))  # fmt: skip
     assert result.returncode == 0, result.stderr
     assert "1 accepted" in result.stdout
+    page = bulkmail("report", "july.yaml", "--sandbox", "--format", "html", cwd=project,
+                    python_path=str(installed))  # fmt: skip
+    assert "<h1>The one person on the list was sent it</h1>" in page.stdout, page.stderr
     for arguments in (("init", "news"), ("run", "news/campaigns/hello.yaml", "--sandbox", "--yes")):
         made = bulkmail(*arguments, cwd=project, python_path=str(installed))
         assert made.returncode == 0, made.stderr

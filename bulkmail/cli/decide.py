@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import click
@@ -15,6 +15,7 @@ from bulkmail.errors import CampaignError, ExitStatus
 from bulkmail.ledger import CampaignRecord, SqliteLedger, ask_to_stop, has_stopped
 from bulkmail.ledger.decisions import RETRIED, Decisions
 from bulkmail.model import UNSENT, State
+from bulkmail.report.groups import key_of
 
 STOP_SECONDS = 45.0
 """A run drains for 30 seconds at most, and then says goodbye to its servers."""
@@ -44,13 +45,24 @@ def _states(
     metavar="STATE[,STATE]",
     help="failed, expired, in_doubt, cancelled. Default: failed,expired; with ADDRESS, all.",
 )
+@options.why_option
 @_yes
-def retry(file: Path, addresses: tuple[str, ...], states: tuple[State, ...], yes: bool) -> None:
+def retry(
+    file: Path,
+    addresses: tuple[str, ...],
+    states: tuple[State, ...],
+    why: tuple[str, ...],
+    yes: bool,
+) -> None:
     """Put recipients back to pending: the next run sends to them again.
 
     All who failed or expired, or those in other states, or ADDRESS only.
     """
+    if why and addresses:
+        raise click.UsageError("name either addresses or --why")
     chosen = states or (RETRIED if addresses else (State.FAILED, State.EXPIRED))
+    if why:
+        addresses = _of_whom(file, chosen, why)
     with _recorded(file) as (ledger, record), ledger.deciding(record, chosen, addresses) as decided:
         if record.cancelled_at is not None and (addresses or State.CANCELLED not in chosen):
             raise CampaignError(
@@ -125,6 +137,21 @@ def _recorded(file: Path) -> Iterator[tuple[SqliteLedger, CampaignRecord]]:
         yield ledger, record
     finally:
         ledger.close()
+
+
+def _of_whom(file: Path, states: Sequence[State], why: Sequence[str]) -> tuple[str, ...]:
+    """The addresses of those of whom that was said. Raises CampaignError for nobody."""
+    view, record = recorded(file, in_sandbox=False)
+    with closing(view):
+        addresses = tuple(
+            person.address
+            for person in view.not_accepted_people(record, states)
+            if key_of(person)[1].key in why
+        )
+    if not addresses:
+        named = ", ".join((*states, *why)).replace("_", " ")
+        raise CampaignError(f"nobody is {named}; nothing was changed")
+    return addresses
 
 
 def _known(

@@ -9,6 +9,7 @@ import click
 from bulkmail.campaign import LEDGER_NAME, Campaign, Located
 from bulkmail.errors import CampaignError, MissingFileError
 from bulkmail.ledger import CampaignRecord, LedgerView, SqliteLedger, is_run_under_way
+from bulkmail.smtp.meaning import MEANINGS
 
 SANDBOX_FOLDER = "sandbox"
 
@@ -47,6 +48,22 @@ set_option = click.option(
     help="Take the place of a variable of the campaign. May stand several times.",
 )
 json_flag = click.option("--json", "as_json", is_flag=True, help="One JSON object per line.")
+
+
+def _why(context: click.Context, parameter: click.Parameter, value: str | None) -> tuple[str, ...]:
+    keys = tuple(name.strip() for name in value.split(",")) if value else ()
+    known = [meant.key for meant in MEANINGS]
+    if wrong := [key for key in keys if key not in known]:
+        raise click.BadParameter(f"{wrong[0]!r} is none of {', '.join(known)}")
+    return keys
+
+
+why_option = click.option(
+    "--why",
+    callback=_why,
+    metavar="WHY[,WHY]",
+    help="Only those of whom this was said, e.g. mailbox-full,no-mailbox; docs/reports.md has all.",
+)
 
 
 def ledger_path(campaign: Located, in_sandbox: bool) -> Path:

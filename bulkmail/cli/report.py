@@ -3,7 +3,7 @@
 import csv
 import io
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -11,7 +11,9 @@ import click
 
 from bulkmail.cli import options
 from bulkmail.cli.recorded import recorded
+from bulkmail.cli.report_html import html
 from bulkmail.model import State
+from bulkmail.smtp.meaning import meaning
 from bulkmail.smtp.reply import printable
 
 _COLUMNS = (
@@ -37,15 +39,37 @@ def _states(context: click.Context, parameter: click.Parameter, value: str | Non
 @click.command()
 @options.campaign_file
 @click.option("--state", "states", callback=_states, help="Only these, e.g. failed,in_doubt.")
-@click.option("--format", "form", type=click.Choice(["text", "csv", "json"]), default="text")
+@options.why_option
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["text", "csv", "json", "html"]),
+    default="text",
+    help="html is a page for people: numbers, reasons, what to do; to be shown or printed.",
+)
 @click.option("--out", type=click.File("wb", lazy=True), help="Write to this file.")
 @options.sandbox_flag
 def report(
-    file: Path, states: list[State], form: str, out: BinaryIO | None, in_sandbox: bool
+    file: Path,
+    states: list[State],
+    why: tuple[str, ...],
+    form: str,
+    out: BinaryIO | None,
+    in_sandbox: bool,
 ) -> None:
-    """Who got it, who did not, and why: one line per recipient."""
+    """Who got it, who did not, and why: one line per recipient, or a page to show.
+
+    \b
+      bulkmail report FILE --state failed
+      bulkmail report FILE --format html --out report.html
+    """
     ledger, record = recorded(file, in_sandbox)
-    rows = ledger.report(record, states)
+    if form == "html":
+        made = html(ledger, record, states, why, file, in_sandbox)
+        click.echo(made.encode("utf-8", "backslashreplace"), file=out, nl=False)
+        ledger.close()
+        return
+    rows = _of(ledger.report(record, states), why)
     lines = _csv(rows, ledger.columns(record, states)) if form == "csv" else _LINES[form](rows)
     nobody = form != "csv"  # which has its heading
     for line in lines:
@@ -54,9 +78,21 @@ def report(
         is_shown = form == "text" and out is None
         click.echo(line if is_shown else line.encode("utf-8", "backslashreplace"), file=out)
     if nobody:
-        which = " or ".join(states).replace("_", " ")
-        click.echo(f"nobody is {which}" if states else "nobody", err=True)
+        which = " or ".join((*states, *why)).replace("_", " ")
+        click.echo(f"nobody is {which}" if which else "nobody", err=True)
     ledger.close()
+
+
+def _of(rows: Iterator[dict[str, Any]], why: Collection[str]) -> Iterator[dict[str, Any]]:
+    """Those in a group of `why`, or all."""
+    for row in rows:
+        state, phase = State(row["state"]), row.pop("phase")
+        if why and (
+            state is State.ACCEPTED
+            or meaning(state, phase, row["reply"], row["reason"]).key not in why
+        ):
+            continue
+        yield row
 
 
 def _text(rows: Iterator[dict[str, Any]]) -> Iterator[str]:

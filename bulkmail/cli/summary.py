@@ -1,6 +1,8 @@
 """What a run says when it ends: what became of everyone, and what to type next."""
 
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,12 +11,20 @@ from rich.console import Console
 
 from bulkmail.campaign.files import shown
 from bulkmail.cli import text
+from bulkmail.cli.options import ledger_path
 from bulkmail.cli.plan import TO_LOOK_AT, Plan
 from bulkmail.cli.show import show_message
 from bulkmail.delivery import Stop
-from bulkmail.errors import ExitStatus
+from bulkmail.errors import ExitStatus, LedgerError
+from bulkmail.ledger import LedgerView
 from bulkmail.model import FILTERED, State
+from bulkmail.report.groups import grouped, in_a_line
 from bulkmail.sandbox import Sandbox
+
+NOT_THERE = (*TO_LOOK_AT, State.DEFERRED)
+"""Who was tried, and does not have it, or may not."""
+LINES = 5
+"""So many reasons are told."""
 
 UNFINISHED = (State.PENDING, State.IN_FLIGHT, State.DEFERRED)
 
@@ -66,6 +76,8 @@ class Summary:
             )
         else:
             click.echo(" · ".join(self._result()))
+            for line in self._groups():
+                click.echo(f"  {text.visible(line)}")
         for line in self._next_steps():
             click.echo(f"  {line}")
 
@@ -84,6 +96,23 @@ class Summary:
         if self.sandbox is not None:
             parts.append("nothing left this computer")
         return parts
+
+    def _groups(self) -> Iterator[str]:
+        """Who did not get it, or may not have: a line for each reason, the largest first."""
+        if not any(self.tally.get(state) for state in NOT_THERE):
+            return
+        path = ledger_path(self.plan.campaign, self.sandbox is not None)
+        try:
+            with closing(LedgerView(path)) as ledger:
+                found = grouped(ledger.not_accepted(self.plan.record))
+        except (LedgerError, sqlite3.Error):  # the run has ended as it has
+            return
+        groups = [group for group in found if group.state in NOT_THERE]
+        for group in groups[:LINES]:
+            yield in_a_line(group)
+        if more := groups[LINES:]:
+            people = text.people(sum(group.number for group in more))
+            yield f"{people} for {len(more)} other reason" + "s" * (len(more) > 1)
 
     def _filtered(self) -> str:
         """`members.csv:9 is not of the form …, :21 …`, as many as were remembered."""

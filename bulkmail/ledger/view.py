@@ -4,7 +4,7 @@ import json
 import sqlite3
 from collections.abc import Collection, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from bulkmail.errors import LedgerError, NoLedgerError
 from bulkmail.ledger.opening import VERSION, copied, read_only, version_of
@@ -12,6 +12,8 @@ from bulkmail.ledger.records import CampaignRecord
 from bulkmail.model import Row, State
 
 PORTION = 500
+
+NOT_ACCEPTED = tuple(state for state in State if state is not State.ACCEPTED)
 
 HAS_IT = "(state IN ('accepted', 'in_flight', 'in_doubt') OR in_doubt_events > 0)"
 """A recipient who has a message or may have it."""
@@ -22,6 +24,41 @@ _EVENTS = """
     'reply', reply, 'reason', reason))
 FROM (SELECT * FROM event WHERE recipient_id = recipient.id ORDER BY id))
 """
+
+
+class Alike(NamedTuple):
+    """So many people of one domain of whom the same is recorded."""
+
+    domain: str
+    state: State
+    phase: str
+    reply: str
+    reason: str
+    number: int
+
+
+class Person(NamedTuple):
+    """Somebody who is not accepted, with what is recorded and the columns of the row."""
+
+    state: State
+    phase: str
+    reply: str
+    reason: str
+    address: str
+    source: str
+    fields: dict[str, str]
+
+
+class Acceptances(NamedTuple):
+    """Of those who are accepted: when the first and the last message left, in seconds since the
+    epoch; how many were sent to again after a doubt, and of how many a person said that they have
+    it.
+    """
+
+    first_at: float
+    last_at: float
+    after_doubt: int
+    as_was_said: int
 
 
 class LedgerView:
@@ -60,17 +97,95 @@ class LedgerView:
         ).fetchone()
         return None if at is None else float(at)
 
+    def hold(self) -> None:
+        """From now on all is read as it is now, also while a run writes; until `close`."""
+        if not self._db.in_transaction:
+            self._db.execute("BEGIN")
+
+    def runs(self, campaign: CampaignRecord) -> list[tuple[float, float | None]]:
+        """When each of its runs began and ended; None: it is under way, or was killed."""
+        return self._db.execute(
+            "SELECT started_at, ended_at FROM run WHERE campaign_id = ? ORDER BY started_at",
+            (campaign.id,),
+        ).fetchall()
+
+    def acceptances(self, campaign: CampaignRecord) -> Acceptances | None:
+        """None: nobody is accepted."""
+        found = self._db.execute(
+            "SELECT min(last_attempt_at), max(last_attempt_at),"
+            " sum(in_doubt_events > 0 AND reason = ''), sum(reason <> '')"
+            " FROM recipient WHERE campaign_id = ? AND state = 'accepted'",
+            (campaign.id,),
+        ).fetchone()
+        return None if found[0] is None else Acceptances(*found)
+
+    def accepted_by_time(
+        self, campaign: CampaignRecord, seconds: float
+    ) -> Iterator[tuple[float, int]]:
+        """(when, how many) of the messages that were accepted, by when they left: all of each so
+        many `seconds` together, oldest first.
+        """
+        yield from self._db.execute(
+            "SELECT max(last_attempt_at), count(*) FROM recipient"
+            " WHERE campaign_id = ?2 AND state = 'accepted'"
+            " GROUP BY CAST(last_attempt_at / ?1 AS INTEGER)"
+            " ORDER BY CAST(last_attempt_at / ?1 AS INTEGER)",
+            (seconds, campaign.id),
+        )
+
+    def domains(
+        self, campaign: CampaignRecord, limit: int
+    ) -> tuple[list[tuple[str, int, int]], int]:
+        """(domain, accepted, people) of the `limit` largest, and how many domains there are."""
+        rows = self._db.execute(
+            "SELECT domain, sum(state = 'accepted'), count(*) AS people, count(*) OVER ()"
+            " FROM recipient WHERE campaign_id = ?"
+            " AND state NOT IN ('invalid', 'duplicate', 'suppressed')"
+            " GROUP BY domain ORDER BY people DESC, domain LIMIT ?",
+            (campaign.id, limit),
+        ).fetchall()
+        return [row[:3] for row in rows], rows[0][3] if rows else 0
+
+    def not_accepted(self, campaign: CampaignRecord) -> Iterator[Alike]:
+        """Who is not accepted, counted by all that is recorded, one domain after another."""
+        rows = self._db.execute(
+            "SELECT domain, state, phase, reply, reason, count(*) FROM recipient"
+            f" WHERE campaign_id = ? AND state IN ({marks(NOT_ACCEPTED)})"
+            " GROUP BY domain, state, phase, reply, reason ORDER BY domain",
+            (campaign.id, *NOT_ACCEPTED),
+        )
+        for domain, state, phase, reply, reason, number in rows:
+            yield Alike(domain, State(state), phase, reply, reason, number)
+
+    def not_accepted_people(
+        self, campaign: CampaignRecord, states: Collection[State]
+    ) -> Iterator[Person]:
+        """Each of those who are not accepted, of `states` if there are any, in the order of
+        enrolment.
+        """
+        chosen = [state for state in NOT_ACCEPTED if not states or state in states]
+        if not chosen:
+            return
+        rows = self._in_states(
+            "state, phase, reply, reason, address, source, fields", campaign, chosen
+        )
+        for state, phase, reply, reason, address, source, fields in rows:
+            yield Person(State(state), phase, reply, reason, address, source, json.loads(fields))
+
     def report(
         self, campaign: CampaignRecord, states: Collection[State]
     ) -> Iterator[dict[str, Any]]:
         """One dictionary per recipient, in the order of enrolment; no `states` means all."""
         rows = self._in_states(
-            "address, state, source, reason, reply, attempts, in_doubt_events, message_id, fields,"
-            f" {_EVENTS}",
+            "address, state, source, reason, reply, attempts, in_doubt_events, phase, message_id,"
+            f" fields, {_EVENTS}",
             campaign,
             states,
         )
-        names = ("email", "state", "source", "reason", "reply", "attempts", "in_doubt_events")
+        names = (
+            *("email", "state", "source", "reason", "reply", "attempts", "in_doubt_events"),
+            "phase",
+        )
         for *values, message_id, fields, events in rows:
             yield {
                 **dict(zip(names, values, strict=True)),
@@ -84,8 +199,7 @@ class LedgerView:
 
         Also while a run writes: what is read from now on is as it is now.
         """
-        if not self._db.in_transaction:
-            self._db.execute("BEGIN")
+        self.hold()
         names: dict[str, None] = {}
         for (fields,) in self._in_states("fields", campaign, states):
             names.update(dict.fromkeys(json.loads(fields)))
