@@ -12,6 +12,7 @@ FLOORS = [
     {"address", "pace", "compose", "report", "smtp"},
     {"campaign", "ledger", "sandbox", "transport"},
     {"delivery"},
+    {"preview"},
     {"cli"},
 ]
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}

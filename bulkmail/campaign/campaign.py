@@ -153,7 +153,7 @@ class Campaign(Located):
         source that is wrong as a whole.
         """
         address_fault = self._address_check()
-        in_headers = self._names_in_headers()
+        in_headers = self.names_in_headers()
         for row in self._source_rows(earlier, remark, address_fault):
             if clash := self.file.variables.keys() & row.fields.keys():
                 name = min(clash)
@@ -224,7 +224,7 @@ class Campaign(Located):
         except LookupError as error:
             raise CampaignError([Problem(place, str(error))]) from None
 
-    def _names_in_headers(self) -> frozenset[str]:
+    def names_in_headers(self) -> frozenset[str]:
         """Columns that reach a header field: a line break there refuses the row."""
         return names(self.load, (), self._inline_sources()).used | {"name"}
 

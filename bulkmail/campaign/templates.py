@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 from bulkmail.campaign.files import read, shown
@@ -40,6 +41,11 @@ class TemplateFolders:
     def where(self) -> str:
         """The folders that are looked in, for an error's text."""
         return " or ".join(dict.fromkeys(shown(folder) for folder in self._folders))
+
+    def candidates(self) -> Iterator[Path]:
+        """Where each template that was asked for stands, or would be looked for."""
+        for name in self._read:
+            yield from (folder / name for folder in self._folders)
 
     def _find(self, name: str) -> tuple[str, str] | None:
         for folder in self._folders:

@@ -15,6 +15,7 @@ from bulkmail.cli import text
 from bulkmail.cli.check import check
 from bulkmail.cli.decide import cancel, pause, retry, settle
 from bulkmail.cli.init import init
+from bulkmail.cli.preview import preview
 from bulkmail.cli.report import report
 from bulkmail.cli.run import run
 from bulkmail.cli.sandbox import sandbox
@@ -59,6 +60,7 @@ def commands() -> None:
 
     \b
       bulkmail init my-news                   a project to start from
+      bulkmail preview campaign.yaml          look at everyone's message
       bulkmail check campaign.yaml            prove that everything would go
       bulkmail run campaign.yaml --dry-run    look at what would be sent
       bulkmail run campaign.yaml --sandbox    send it all to a server on this computer
@@ -67,7 +69,7 @@ def commands() -> None:
 
 
 for command in (
-    *(init, check, test, run, status, report),
+    *(init, check, preview, test, run, status, report),
     *(retry, settle, pause, cancel),
     *(suppress, sandbox, schema),
 ):

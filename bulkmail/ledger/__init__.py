@@ -25,10 +25,11 @@ first intent are derived from the row, so a retry sends the bytes that were sent
 `opening.py` says what is a ledger, `sqlite.py` is the storage, `enrolment.py` how rows become
 recipients, `claims.py` who is next, `decisions.py` what a person decides afterwards, `stopping.py`
 how a run is told to end, `suppression.py` the list of those who never get anything; the tables
-stand in `migrations/`, the SQL there. `view.py` reads a ledger; `group.py` lets many tasks share
-one commit.
+stand in `migrations/`, the SQL there. `view.py` reads a ledger, `browsing.py` leafs through its
+people; `group.py` lets many tasks share one commit.
 """
 
+from bulkmail.ledger.browsing import Browser, Page, Person
 from bulkmail.ledger.group import CampaignLedger
 from bulkmail.ledger.opening import is_ledger, is_run_under_way
 from bulkmail.ledger.records import CampaignRecord, Enrolment
@@ -38,10 +39,13 @@ from bulkmail.ledger.suppression import release, suppress
 from bulkmail.ledger.view import LedgerView
 
 __all__ = [
+    "Browser",
     "CampaignLedger",
     "CampaignRecord",
     "Enrolment",
     "LedgerView",
+    "Page",
+    "Person",
     "SqliteLedger",
     "ask_to_stop",
     "has_stopped",

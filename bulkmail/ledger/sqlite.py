@@ -17,6 +17,7 @@ from pathlib import Path
 
 from bulkmail.errors import LedgerError
 from bulkmail.ledger import outcomes
+from bulkmail.ledger.browsing import Browser
 from bulkmail.ledger.claims import SELECT_RECIPIENT, Claims, recipient
 from bulkmail.ledger.contents import Contents
 from bulkmail.ledger.decisions import Decisions, cancel
@@ -216,6 +217,9 @@ class SqliteLedger:
         for (row,) in rows:
             whole.update(row.encode("utf-8"))
         return whole.hexdigest()
+    def browser(self, campaign: CampaignRecord) -> Browser:
+        """To look through its people, also those of a transaction that is not finished."""
+        return Browser(self._db, self.name, campaign.id)
 
     # -- decisions -------------------------------------------------------------------------------
 

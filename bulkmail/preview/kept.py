@@ -1,0 +1,137 @@
+"""The sandbox's mail as it was received, read from the files of its Maildir."""
+
+import json
+import os
+import threading
+from array import array
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from bulkmail.preview.opened import Opened, opened
+from bulkmail.preview.shown import Json, mail_json
+
+SCANNED = 5_000
+"""So many lines of the journal are looked at in one portion of a search."""
+LOOK_SECONDS = 0.5
+
+
+class Kept:
+    """What stands in the journal of the Maildir at `folder`, and what is added. See `Shown`."""
+
+    def __init__(self, folder: Path, name: str) -> None:
+        self._folder = folder
+        self._name = name
+        self._journal = folder / "journal.jsonl"
+        self._places = array("Q")
+        """Where each line of the journal begins."""
+        self._end = 0
+        self._edition = 1
+        self._closing = threading.Event()
+        self._look()
+        self._thread = threading.Thread(target=self._follow, name="following", daemon=True)
+
+    def follow(self) -> None:
+        """From now on new mail is seen."""
+        self._thread.start()
+
+    def close(self) -> None:
+        self._closing.set()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def _follow(self) -> None:
+        while not self._closing.wait(LOOK_SECONDS):
+            self._look()
+
+    def _look(self) -> None:
+        """Takes in whole lines that were added; a journal that shrank is another one."""
+        with suppress(OSError):
+            if self._journal.stat().st_size < self._end:
+                self._places, self._end = array("Q"), 0
+                self._edition += 1
+            with self._journal.open("rb") as file:
+                file.seek(self._end)
+                for line in file:
+                    if line.endswith(b"\n"):
+                        self._places.append(self._end)
+                        self._end += len(line)
+
+    # -- what the page asks for ------------------------------------------------------------------
+
+    def state(self) -> Json:
+        facts = {
+            "name": self._name,
+            "file": str(self._folder),
+            "about": "what the sandbox received",
+        }
+        return {
+            "campaign": facts,
+            "edition": self._edition,
+            "people": self._edition,
+            "read": len(self._places),
+            "reading": False,
+            "left_out": 0,
+            "problems": [],
+        }
+
+    def page(self, after: int, limit: int, text: str, left_out: bool) -> Json:
+        until = min(len(self._places), after + SCANNED)
+        people: list[Json] = []
+        number = after
+        while number < until and len(people) < limit:
+            number += 1
+            entry = self._entry(number)
+            if not left_out and text.casefold() in " ".join(_paths(entry)).casefold():
+                people.append(_person(entry, number))
+        return {"people": people, "next": number, "at_end": number >= len(self._places)}
+
+    def person(self, number: int) -> Json | None:
+        if not 1 <= number <= len(self._places):
+            return None
+        entry = self._entry(number)
+        told = {**_person(entry, number), "fields": [], "mail": None, "problem": None}
+        mail = self.opened(number)
+        if mail is None:
+            message = "the file of this message is gone"
+            told["problem"] = {"place": told["source"], "message": message, "lines": []}
+        else:
+            told["mail"] = mail_json(mail, told["address"])
+        return told
+
+    def find(self, address: str, number: int) -> int | None:
+        person = self.person(number)
+        return number if person and person["address"] == address else None
+
+    def opened(self, number: int) -> Opened | None:
+        if not 1 <= number <= len(self._places):
+            return None
+        # A mail reader moves a file to cur/, and adds its flags to the name.
+        name = os.path.basename(str(self._entry(number).get("file", "")))
+        for path in (self._folder / "new" / name, *(self._folder / "cur").glob(f"{name}*")):
+            if name and path.is_file():
+                return opened(path.read_bytes())
+        return None
+
+    def _entry(self, number: int) -> dict[str, Any]:
+        with suppress(OSError, ValueError), self._journal.open("rb") as file:
+            file.seek(self._places[number - 1])
+            entry = json.loads(file.readline())
+            if isinstance(entry, dict):
+                return entry
+        return {}
+
+
+def _paths(entry: dict[str, Any]) -> list[str]:
+    return [str(path) for path in entry.get("forward_paths", ())]
+
+
+def _person(entry: dict[str, Any], number: int) -> Json:
+    return {
+        "number": number,
+        "address": ", ".join(_paths(entry)),
+        "name": "",
+        "source": str(entry.get("file", "")),
+        "left_out": "",
+        "reason": "",
+    }
