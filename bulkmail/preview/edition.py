@@ -138,7 +138,8 @@ class Preview:
         found = self._people.person(number) if self._people is not None else None
         if found is None:
             return None
-        told = {**person_json(found), "fields": list(found.recipient.fields.items())}
+        fields = {"email": found.recipient.address, **found.recipient.fields}
+        told = {**person_json(found), "fields": list(fields.items())}
         told |= {"mail": None, "problem": None}
         if found.state not in MEANT:
             return told

@@ -1,7 +1,7 @@
 """The HTML of a message, made fit for a frame that may do nothing.
 
 The frame's sandbox and its Content-Security-Policy are what keeps it quiet, whatever it holds; what
-is changed here are the two things that they do not cover, and pictures that go along.
+is changed here are the few things that they do not cover, and pictures that go along.
 """
 
 import re
@@ -13,7 +13,13 @@ from bulkmail.preview.opened import File
 
 _PICTURES = ("image/png", "image/jpeg", "image/gif", "image/webp", "image/bmp", "image/svg+xml")
 _DOCTYPE = re.compile(r"\A\s*(?:<!--.*?-->\s*)*<!doctype[^>]*>", re.IGNORECASE | re.DOTALL)
-_LINK = re.compile(r"<link(?=[\s/>])", re.IGNORECASE)
+_PRECONNECT = re.compile(r"<link(?=[\s/>])", re.IGNORECASE)
+_FRAME = re.compile(r"<(iframe|frame|fencedframe|portal)(?=[\s/>])", re.IGNORECASE)
+"""Start tags of what browsers connect for before they look at a policy (seen in Chromium)."""
+_LEADING = re.compile(
+    r"""<(?:a|area|form|base)(?=[\s/])(?:"[^"]*"|'[^']*'|[^'">])*>""", re.IGNORECASE
+)
+_TARGET = re.compile(r"""(?<=[\s"'/])target(?=\s*=)""", re.IGNORECASE)
 _QUIET = "default-src 'none'; style-src 'unsafe-inline'; form-action 'none'; base-uri 'none'"
 
 
@@ -26,13 +32,15 @@ def policy(*, remote: bool) -> str:
 def framed(html: str, images: Mapping[str, File], *, with_policy: bool = False) -> str:
     """`html` with its own pictures in it, for a frame.
 
-    A link opens a new window, which the sandbox refuses, so that the frame stays where it is. A
-    `<link>` could still make the browser connect elsewhere (preconnect); it loses its name. With
-    `with_policy` the policy stands in the HTML, where no server can send it.
+    Every link opens a new window, which the sandbox refuses: the frame stays where it is. What
+    could still make the browser connect elsewhere (preconnect, a frame) loses its name, which no
+    spelling can hide. With `with_policy` the policy stands in the HTML, where no server can send
+    it.
     """
     for content_id, image in images.items():
         html = html.replace(f"cid:{content_id}", _data_uri(image))
-    html = _LINK.sub("<meta", html)
+    html = _FRAME.sub(r"<x-\1", _PRECONNECT.sub("<meta", html))
+    html = _LEADING.sub(lambda tag: _TARGET.sub("data-target", tag[0]), html)
     head = '<base target="_blank">'
     if with_policy:
         content = escape(f"{_QUIET}; img-src data:")

@@ -199,8 +199,9 @@ function showPerson() {
 function showInstead() {
   $("instead").hidden = !chosen.left_out;
   if (!chosen.left_out) return;
-  $("instead-title").textContent = `${chosen.address || "This row"} is left out`;
-  $("instead-why").textContent = `${chosen.left_out}: ${chosen.reason}. Nobody is written to because of ${chosen.source}.`;
+  $("instead-title").textContent = `Left out: ${chosen.left_out}`;
+  $("instead-why").textContent = chosen.reason;
+  $("instead-who").textContent = [chosen.address, chosen.source].filter(Boolean).join(" · ");
 }
 
 function showMail(mail) {
@@ -334,9 +335,8 @@ function showFrame() {
   frame.title = `The message to ${chosen.address}`;
   frame.src = `mail/${chosen.number}/html?edition=${state ? state.edition : 0}${remote ? "&images=remote" : ""}`;
   frame.addEventListener("load", () => {
-    for (const other of [...$("device").children]) if (other !== frame) other.remove();
-  }, { once: true });
-  while ($("device").children.length > 1) $("device").firstChild.remove();
+    while (frame.previousSibling) frame.previousSibling.remove();
+  });
   $("device").append(frame);
 }
 
@@ -396,12 +396,14 @@ function showState(before) {
   document.title = `${campaign.name} · bulkmail preview`;
   $("name").textContent = campaign.name;
   $("about").textContent = campaign.about;
-  const people = `${number.format(read)} ${read === 1 ? "recipient" : "recipients"}`;
-  $("count").textContent = reading ? `Reading, ${number.format(read)} so far` : people;
+  const meant = read - leftOut;
+  const people = `${number.format(meant)} ${meant === 1 ? "recipient" : "recipients"}`;
+  const out = leftOut ? `, ${number.format(leftOut)} left out` : "";
+  $("count").textContent = reading ? `Reading, ${number.format(read)} so far` : people + out;
   $("pulse").hidden = !reading;
   $("of").textContent = `of ${number.format(read)}`;
   $("left-out-count").textContent = leftOut ? number.format(leftOut) : "";
-  if (!reading && (before === null || before.reading)) say(`${people} read, ${number.format(leftOut)} left out`);
+  if (!reading && (before === null || before.reading)) say(people + out);
   showProblems();
 }
 
