@@ -372,6 +372,11 @@ async def test_without_the_extra_it_says_what_to_install(project: Project, tmp_p
     assert result.err == "the page needs its extra: pip install 'bulkmail[preview]'\n"
 
 
+async def test_a_file_that_is_not_there(project: Project) -> None:
+    result = await project.bulkmail("preview", "nowhere.yaml", "--no-open")
+    assert (result.status, result.err) == (66, "nowhere.yaml: No such file or directory\n")
+
+
 async def test_a_port_that_is_taken(project: Project, preview: Start) -> None:
     project.campaign()
     port = urlsplit((await preview()).address).port

@@ -166,7 +166,18 @@ def test_an_editor_marks_what_the_schema_does_not_allow(
     assert list(error.absolute_path) == path
 
 
-COMMANDS = ("init", "check", "test", "run", "status", "report", "suppress", "sandbox", "schema")
+COMMANDS = (
+    "init",
+    "check",
+    "preview",
+    "test",
+    "run",
+    "status",
+    "report",
+    "suppress",
+    "sandbox",
+    "schema",
+)
 
 
 @pytest.mark.parametrize("command", [(), *((name,) for name in COMMANDS)])

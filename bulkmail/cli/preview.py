@@ -1,5 +1,8 @@
 """`bulkmail preview`."""
 
+import errno
+import os
+import threading
 import webbrowser
 from contextlib import closing
 from pathlib import Path
@@ -46,6 +49,8 @@ def preview(
     if in_sandbox:
         _serve(_kept(file), port, no_open)
         return
+    if not os.path.exists(file):
+        raise MissingFileError(f"{file}: {os.strerror(errno.ENOENT)}")
     shown = Preview(file, settings, Past)
     if out is None:
         _serve(shown, port, no_open)
@@ -77,7 +82,8 @@ def _serve(shown: Preview | Kept, port: int, no_open: bool) -> None:
             click.echo(address)
             click.echo("Ctrl-C ends it", err=True)
             if not no_open:
-                webbrowser.open(address)
+                # One in the terminal would not return before it is left.
+                threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()
 
         shown.follow()
         serve(shown, port, ready)

@@ -9,9 +9,10 @@ from urllib.parse import quote
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Mount, Route
 
+from bulkmail.errors import BulkmailError
 from bulkmail.preview.framed import framed, policy
 from bulkmail.preview.guard import Guard
 from bulkmail.preview.opened import Opened
@@ -33,7 +34,16 @@ def application(shown: Shown, token: str, hosts: list[str], ending: Callable[[],
         Route("/events", _Events(shown, ending).stream),
         *_answers(shown),
     ]
-    return Guard(Starlette(routes=[Mount(f"/{token}", routes=routes)]), token, hosts)
+    app = Starlette(
+        routes=[Mount(f"/{token}", routes=routes)],
+        exception_handlers={BulkmailError: _not_now},
+    )
+    return Guard(app, token, hosts)
+
+
+def _not_now(request: Request, error: Exception) -> Response:
+    """The people that were asked for are just being read anew; the page asks again."""
+    return PlainTextResponse(f"{error}\n", 503)
 
 
 def _file(path: str, name: str) -> Route:
@@ -50,6 +60,8 @@ class _Events:
         self._ending = ending
 
     async def stream(self, request: Request) -> Response:
+        if request.method == "HEAD":
+            return Response(media_type="text/event-stream")
         return StreamingResponse(self._states(request), media_type="text/event-stream")
 
     async def _states(self, request: Request) -> AsyncIterator[bytes]:

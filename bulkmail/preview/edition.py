@@ -95,11 +95,11 @@ class Preview:
         seed = _seed_of(campaign) or self._seed
         people_of = _people_of(campaign)
         if self._people is None or people_of != self._people_of:
-            if self._people is not None:
-                self._people.close()
-            self._people = People(campaign, self._past(campaign))
+            before, self._people = self._people, People(campaign, self._past(campaign))
             self._people_of = people_of
             self._people_edition += 1
+            if before is not None:
+                before.close()
         self._campaign = campaign
         try:
             self._composer = Composer(campaign.design, campaign.load, seed, campaign.open_file)
@@ -109,9 +109,12 @@ class Preview:
     def _follow(self) -> None:
         while not self._closing.wait(LOOK_SECONDS):
             with self._changing:
-                files = files_of(self._path, self._campaign)
-                if stamps(files) != self._files:
+                if stamps(self._files) != self._files:
                     self.refresh()
+                elif self._campaign is not None:
+                    # Composing may have asked for more templates.
+                    new = set(self._campaign.load.candidates()) - self._files.keys()
+                    self._files.update(stamps(new))
 
     # -- what the page asks for ------------------------------------------------------------------
 

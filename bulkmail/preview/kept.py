@@ -114,7 +114,7 @@ class Kept:
         return None
 
     def _entry(self, number: int) -> dict[str, Any]:
-        with suppress(OSError, ValueError), self._journal.open("rb") as file:
+        with suppress(OSError, ValueError, IndexError), self._journal.open("rb") as file:
             file.seek(self._places[number - 1])
             entry = json.loads(file.readline())
             if isinstance(entry, dict):

@@ -159,7 +159,7 @@ def _decoded(value: object) -> str:
 class _Reader(HTMLParser):
     """The words of HTML, and its links."""
 
-    _SILENT = frozenset({"style", "script", "title", "head", "template"})
+    _SILENT = frozenset({"style", "script", "title", "template"})
 
     def __init__(self) -> None:
         super().__init__(convert_charrefs=True)

@@ -16,8 +16,8 @@ let list = emptyList(0, []);
 // -- small things -------------------------------------------------------------------------------
 
 async function ask(path) {
-  const response = await fetch(path);
-  return response.ok ? response.json() : null;
+  const response = await fetch(path).catch(() => null);
+  return response?.ok ? response.json() : null;
 }
 
 function made(tag, words, className) {
@@ -386,7 +386,7 @@ async function again(before) {
 
 function flash() {
   $("updated").hidden = false;
-  say(state.problems.length ? "The campaign has a mistake" : "The message was updated");
+  say(state.problems.length || chosen.problem ? "There is a mistake" : "The message was updated");
   clearTimeout(flash.timer);
   flash.timer = setTimeout(() => ($("updated").hidden = true), 1800);
 }
