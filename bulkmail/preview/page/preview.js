@@ -114,20 +114,21 @@ function mark() {
 
 function showRange() {
   const found = list.people.length;
-  const busy = !list.atEnd || (state && state.reading);
+  const more = !list.atEnd || (state !== null && list.next < state.read);
+  const busy = more || (state !== null && state.reading);
   $("nobody").hidden = found > 0;
   $("nobody").textContent = busy ? "Looking …" : filtered() ? "Nobody found." : "Nobody yet.";
   if (!found) $("range").textContent = "";
   else if (filtered()) {
     const first = list.before.length * PAGE_SIZE + 1;
-    const more = found === PAGE_SIZE && !list.atEnd ? "+" : "";
-    $("range").textContent = `${number.format(first)}–${number.format(first + found - 1)}${more} found`;
+    const last = number.format(first + found - 1) + (found === PAGE_SIZE && more ? "+" : "");
+    $("range").textContent = `${number.format(first)}–${last} found`;
   } else {
     const [first, last] = [list.people[0].number, list.people[found - 1].number];
     $("range").textContent = `${number.format(first)}–${number.format(last)} of ${number.format(state ? state.read : last)}`;
   }
   $("page-back").disabled = filtered() ? !list.before.length : list.after === 0;
-  $("page-on").disabled = found < PAGE_SIZE || list.atEnd;
+  $("page-on").disabled = found < PAGE_SIZE || !more;
 }
 
 function pageOn() {
@@ -199,9 +200,10 @@ function showPerson() {
 function showInstead() {
   $("instead").hidden = !chosen.left_out;
   if (!chosen.left_out) return;
-  $("instead-title").textContent = `Left out: ${chosen.left_out}`;
+  $("instead-state").textContent = `Left out, ${chosen.left_out}`;
+  $("instead-title").textContent = chosen.address || "(no address)";
   $("instead-why").textContent = chosen.reason;
-  $("instead-who").textContent = [chosen.address, chosen.source].filter(Boolean).join(" · ");
+  $("instead-who").textContent = chosen.source;
 }
 
 function showMail(mail) {
@@ -347,6 +349,7 @@ function listen() {
   events.addEventListener("message", (event) => take(JSON.parse(event.data)));
   events.addEventListener("error", () => {
     $("count").textContent = "The server has ended";
+    $("count-out").textContent = "";
     $("pulse").hidden = true;
   });
 }
@@ -355,20 +358,18 @@ async function take(now) {
   const before = state;
   state = now;
   showState(before);
-  if (before === null) return begin();
-  if (now.people !== before.people) openList(0, []);
+  if (before === null) openList(0, []);
+  else if (now.people !== before.people) openList(0, []);
   else if (list.people.length < PAGE_SIZE) fill();
   else showRange();
-  if (now.edition !== before.edition) return again(before);
-  if (chosen === null && now.read) choose(1, false);
-  if (chosen && missing) again(before);
+  if (chosen === null) begin();
+  else if (missing || now.edition !== before.edition) again();
 }
 
 let missing = false; // the chosen one was not read anew yet
 
 // The same person in the new edition, wherever they stand now.
-async function again(before) {
-  if (chosen === null) return;
+async function again() {
   const query = new URLSearchParams({ address: chosen.address, number: chosen.number });
   const found = await ask(`find?${query}`);
   missing = found === null || found.number === null;
@@ -399,7 +400,8 @@ function showState(before) {
   const meant = read - leftOut;
   const people = `${number.format(meant)} ${meant === 1 ? "recipient" : "recipients"}`;
   const out = leftOut ? `, ${number.format(leftOut)} left out` : "";
-  $("count").textContent = reading ? `Reading, ${number.format(read)} so far` : people + out;
+  $("count").textContent = reading ? `Reading, ${number.format(read)} so far` : people;
+  $("count-out").textContent = reading ? "" : out;
   $("pulse").hidden = !reading;
   $("of").textContent = `of ${number.format(read)}`;
   $("left-out-count").textContent = leftOut ? number.format(leftOut) : "";
@@ -407,10 +409,12 @@ function showState(before) {
   showProblems();
 }
 
+// The person that the address of the page names, once they are read; else the first one.
 function begin() {
   const asked = Number(location.hash.slice(1));
-  openList(0, []);
-  return choose(Number.isInteger(asked) && asked > 0 && asked <= state.read ? asked : 1, false);
+  const named = Number.isInteger(asked) && asked > 0;
+  if (named && asked > state.read && state.reading) return;
+  choose(named && asked <= state.read ? asked : 1, false);
 }
 
 // -- hands --------------------------------------------------------------------------------------
