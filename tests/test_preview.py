@@ -6,6 +6,7 @@ import json
 import shutil
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,9 @@ from urllib.parse import quote, urlsplit
 
 import pytest
 from playwright.async_api import Page, async_playwright
+
+from bulkmail.preview.framed import framed
+from bulkmail.preview.opened import File, opened
 
 from .conftest import Project
 
@@ -69,6 +73,14 @@ class Preview:
         finally:
             writer.close()
             await writer.wait_closed()
+
+    async def until(self, when: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+        """The first state, from now on, of which `when` is true."""
+        async with aclosing(self.states()) as states:
+            async for state in states:
+                if when(state):
+                    return state
+        raise AssertionError("the server went away")
 
     async def stop(self) -> None:
         """By Ctrl-C, which is a clean end."""
@@ -233,9 +245,7 @@ async def test_who_is_left_out_is_found_with_the_reason(project: Project, previe
     project.write("never.csv", "email\ncho@example.com\n")
     project.campaign(more="exclude: [never.csv]")
     shown = await preview()
-    async for state in shown.states():
-        if not state["reading"]:
-            break
+    state = await shown.until(lambda state: not state["reading"])
     assert (state["read"], state["left_out"]) == (4, 3)
     page = await shown.json("people?show=left_out")
     assert [(p["name"], p["left_out"]) for p in page["people"]] == [
@@ -270,13 +280,11 @@ async def test_pages_and_searches_are_answered_while_the_list_is_read(
     addresses = project.many(300_000)
     project.campaign()
     shown = await preview()
-    states = shown.states()
-    state = await anext(states)
+    state = await shown.until(bool)
     page = await shown.json("people?limit=3")
     found = await shown.json("people?q=person7%40")
     mail = (await shown.json("people/1"))["mail"]
-    later = await anext(states)
-    await states.aclose()
+    later = await shown.until(bool)
     assert state["reading"] and later["reading"], "it was read before it was looked at"
     assert state["read"] < later["read"] < len(addresses)
     assert [person["address"] for person in page["people"]] == addresses[:3]
@@ -352,9 +360,7 @@ async def test_a_list_that_breaks_off_shows_who_was_read(project: Project, previ
         file.write(b"b@example.com,\xb9\n")
     project.campaign()
     shown = await preview()
-    async for state in shown.states():
-        if state["problems"]:
-            break
+    state = await shown.until(lambda state: bool(state["problems"]))
     assert state["problems"][0]["place"] == "people.csv:20002"
     page = await shown.json("people?limit=2")
     assert [person["address"] for person in page["people"]] == addresses[:2]
@@ -402,9 +408,7 @@ async def test_the_sandbox_shows_what_it_received(project: Project, preview: Sta
     assert (
         await project.bulkmail("test", "letter.yaml", "--to", "me@example.org", "--sandbox")
     ).status == 0
-    async for state in shown.states():
-        if state["read"] == 3:
-            break
+    await shown.until(lambda state: state["read"] == 3)
     assert (await shown.json("people/3"))["address"] == "me@example.org"
 
 
@@ -440,6 +444,40 @@ async def test_out_of_a_campaign_that_is_wrong(project: Project) -> None:
     result = await project.bulkmail("preview", "letter.yaml", "--out", "look.html")
     assert result.status == 65 and "letter.txt:1: 'nmae' is undefined" in result.err
     assert not (project.folder / "look.html").exists()
+
+
+def test_a_message_that_is_no_proper_one() -> None:
+    """The sandbox takes anybody's: it is shown as well as it can be."""
+    raw = (
+        b"Subject: =?nonsense?B?////?=\r\nFrom: \xff <a@b\r\nX: a\r\n b\x01\r\n"
+        b"Content-Type: multipart/mixed; boundary=x\r\n\r\n--x\r\n"
+        b"Content-Type: text/html; charset=none-such\r\n\r\n<p>\xea\xb9\x80</p>\xff\r\n--x\r\n"
+        b'Content-Disposition: attachment; filename="../../etc/passwd"\r\n\r\nroot\r\n'
+    )
+    mail = opened(raw)
+    assert mail.html is not None and mail.html.startswith("<p>김</p>\ufffd")
+    assert mail.header("x") == "a b\ufffd"
+    assert mail.header("subject").startswith("=?nonsense")
+    assert [(file.name, file.content.strip()) for file in mail.attachments] == [("passwd", b"root")]
+    assert opened(b"").letter.size == 0
+    assert opened(b"\xff\x00" * 99).text is not None
+
+
+@pytest.mark.parametrize(
+    ("html", "expected"),
+    [
+        ("<p>x", "{}<p>x"),
+        (" <!-- a --><!DOCTYPE html><p>x", " <!-- a --><!DOCTYPE html>{}<p>x"),
+        ("<LINK\nrel=preconnect href=//x><linked>", "{}<meta\nrel=preconnect href=//x><linked>"),
+        ("<iframe/src=//x></iframe><iframes>", "{}<x-iframe/src=//x></iframe><iframes>"),
+        ("<frameset><frame src=//x>", "{}<frameset><x-frame src=//x>"),
+        ("<a href='a>b'target=_self>target=_self", "{}<a href='a>b'data-target=_self>target=_self"),
+        ('<img src="cid:a@b">cid:c@b', '{}<img src="data:image/png;base64,aQ==">cid:c@b'),
+    ],
+)
+def test_what_is_changed_in_html(html: str, expected: str) -> None:
+    images = {"a@b": File("a.png", "image/png", b"i")}
+    assert framed(html, images) == expected.format('<base target="_blank">')
 
 
 # -- in a browser --------------------------------------------------------------------------------
@@ -580,6 +618,7 @@ async def test_hostile_mail_reaches_nothing(
     await page.goto(shown.address)
     frame = page.frame_locator("#device iframe").last
     await frame.locator("#here", has_text="here").wait_for()
+    assert await page.locator("#device iframe").last.get_attribute("sandbox") == ""
     address = page.url
     for name in ("#top", "#blank", "#script", "#send"):
         await frame.locator(name).click(force=True, no_wait_after=True)

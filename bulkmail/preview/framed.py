@@ -15,7 +15,9 @@ _PICTURES = ("image/png", "image/jpeg", "image/gif", "image/webp", "image/bmp", 
 _DOCTYPE = re.compile(r"\A\s*(?:<!--.*?-->\s*)*<!doctype[^>]*>", re.IGNORECASE | re.DOTALL)
 _PRECONNECT = re.compile(r"<link(?=[\s/>])", re.IGNORECASE)
 _FRAME = re.compile(r"<(iframe|frame|fencedframe|portal)(?=[\s/>])", re.IGNORECASE)
-"""Start tags of what browsers connect for before they look at a policy (seen in Chromium)."""
+"""Start tags of what browsers may connect for before they look at a policy; Chromium does for a
+frame, and for a link that leads the frame away.
+"""
 _LEADING = re.compile(
     r"""<(?:a|area|form|base)(?=[\s/])(?:"[^"]*"|'[^']*'|[^'">])*>""", re.IGNORECASE
 )
