@@ -118,7 +118,7 @@ async def page() -> AsyncIterator[Page]:
         browser = await playwright.chromium.launch(
             executable_path=CHROMIUM, args=["--no-sandbox"], timeout=20_000
         )
-        page = await browser.new_page(viewport={"width": 1280, "height": 800})
+        page = await browser.new_page(viewport={"width": 1280, "height": 800}, color_scheme="null")
         page.set_default_timeout(10_000)
         yield page
         await browser.close()
@@ -354,6 +354,15 @@ async def test_changes_are_seen_and_mistakes_shown_with_their_lines(
     await states.aclose()
 
 
+async def test_a_list_that_holds_nobody(project: Project, preview: Start) -> None:
+    project.people()
+    project.campaign()
+    shown = await preview()
+    state = await shown.until(lambda state: not state["reading"])
+    assert state["remarks"] == ["people.csv: holds nobody"]
+    assert await shown.json("people") == {"people": [], "next": 0, "at_end": True}
+
+
 async def test_a_list_that_breaks_off_shows_who_was_read(project: Project, preview: Start) -> None:
     addresses = project.many(20_000)
     with (project.folder / "people.csv").open("ab") as file:
@@ -523,6 +532,10 @@ async def test_stepping_searching_and_views(project: Project, preview: Start, pa
     await page.get_by_role("button", name="Phone").click()
     box = await page.locator("#device iframe").bounding_box()
     assert box is not None and box["width"] == 375
+    dark = "matchMedia('(prefers-color-scheme: dark)').matches"
+    assert not await page.frames[-1].evaluate(dark)
+    await page.get_by_role("button", name="Dark").click()
+    assert await page.frames[-1].evaluate(dark)
 
     await page.get_by_role("tab", name="Message").focus()
     await page.keyboard.press("ArrowRight")

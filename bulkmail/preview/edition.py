@@ -127,6 +127,7 @@ class Preview:
             "read": people.read if people else 0,
             "reading": bool(people and people.reading),
             "left_out": people.left_out if people else 0,
+            "remarks": people.remarks if people else [],
             "problems": [with_lines(problem, self._files) for problem in self.problems],
         }
 

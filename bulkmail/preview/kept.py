@@ -72,6 +72,7 @@ class Kept:
             "read": len(self._places),
             "reading": False,
             "left_out": 0,
+            "remarks": [],
             "problems": [],
         }
 

@@ -13,7 +13,8 @@ class Shown(Protocol):
 
     def state(self) -> Json:
         """`campaign`: facts; `edition`: it changes when messages may have; `people`: it changes
-        when they are read anew; `read`, `reading`, `left_out`; `problems` as in `mistakes`.
+        when they are read anew; `read`, `reading`, `left_out`; `remarks` about the sources;
+        `problems` as in `mistakes`.
         """
 
     def page(self, after: int, limit: int, text: str, left_out: bool) -> Json:

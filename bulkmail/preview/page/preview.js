@@ -117,7 +117,7 @@ function showRange() {
   const more = !list.atEnd || (state !== null && list.next < state.read);
   const busy = more || (state !== null && state.reading);
   $("nobody").hidden = found > 0;
-  $("nobody").textContent = busy ? "Looking …" : filtered() ? "Nobody found." : "Nobody yet.";
+  $("nobody").textContent = busy ? "Looking …" : filtered() ? "Nobody found." : state?.remarks.join("; ") || "Nobody yet.";
   if (!found) $("range").textContent = "";
   else if (filtered()) {
     const first = list.before.length * PAGE_SIZE + 1;
@@ -187,6 +187,7 @@ function showPerson() {
   const mail = chosen.mail;
   $("number").value = chosen.number;
   $("previous").disabled = chosen.number === 1 && !filtered();
+  $("next").disabled = chosen.number >= state.read && !filtered() && !state.reading;
   $("mail").hidden = mail === null;
   $("rail").hidden = false;
   for (const id of ["inbox", "findings-part"]) $(id).hidden = mail === null;
