@@ -11,7 +11,7 @@ from bulkmail.ledger.guarded import guarded
 from bulkmail.ledger.view import marks
 from bulkmail.model import Recipient, State
 
-SCANNED = 20_000
+SCANNED = 50_000
 """So many rows are looked at in one portion of a search: some hundredths of a second."""
 
 _SELECT = SELECT_RECIPIENT.replace("again_at\n", "again_at, state, reason\n")

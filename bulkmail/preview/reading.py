@@ -14,6 +14,7 @@ from bulkmail.preview.turns import Turns
 
 STRETCH_ROWS = 100
 """After so many rows, whoever waits for a page is let in."""
+PORTIONS = 10
 LEFT_OUT = (*sorted(FILTERED), State.SUPPRESSED)
 MEANT = (State.PENDING,)
 _LONGEST_LOOKED_AT = 20
@@ -61,9 +62,17 @@ class People:
     # -- looking ---------------------------------------------------------------------------------
 
     def page(self, after_id: int, limit: int, text: str, left_out: bool) -> Page:
-        """See `Browser.page`; only those who are left out, or all."""
-        with self._turns.turn():
-            return self._browser.page(after_id, limit, text, LEFT_OUT if left_out else ())
+        """See `Browser.page`; only those who are left out, or all. Looks on while it finds nobody,
+        for so many portions that the page does not have to ask for each.
+        """
+        states = LEFT_OUT if left_out else ()
+        for _ in range(PORTIONS):
+            with self._turns.turn():
+                page = self._browser.page(after_id, limit, text, states)
+            if page.people or page.at_end:
+                break
+            after_id = page.next_id
+        return page
 
     def person(self, id_: int) -> Person | None:
         with self._turns.turn():
