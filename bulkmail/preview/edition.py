@@ -122,6 +122,7 @@ class Preview:
         people = self._people
         return {
             "campaign": self._facts(),
+            "sandbox": False,
             "edition": self._edition,
             "people": self._people_edition,
             "read": people.read if people else 0,

@@ -5,6 +5,7 @@ import os
 import threading
 from array import array
 from contextlib import suppress
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +68,7 @@ class Kept:
         }
         return {
             "campaign": facts,
+            "sandbox": True,
             "edition": self._edition,
             "people": self._edition,
             "read": len(self._places),
@@ -91,11 +93,12 @@ class Kept:
         if not 1 <= number <= len(self._places):
             return None
         entry = self._entry(number)
-        told = {**_person(entry, number), "fields": [], "mail": None, "problem": None}
+        fields = [(name, str(entry.get(name, ""))) for name in ("reverse_path", "file")]
+        told = {**_person(entry, number), "fields": fields, "mail": None, "problem": None}
         mail = self.opened(number)
         if mail is None:
             message = "the file of this message is gone"
-            told["problem"] = {"place": told["source"], "message": message, "lines": []}
+            told["problem"] = {"place": str(self._folder), "message": message, "lines": []}
         else:
             told["mail"] = mail_json(mail, told["address"])
         return told
@@ -128,11 +131,12 @@ def _paths(entry: dict[str, Any]) -> list[str]:
 
 
 def _person(entry: dict[str, Any], number: int) -> Json:
+    at = datetime.fromtimestamp(float(entry.get("at", 0.0)))
     return {
         "number": number,
         "address": ", ".join(_paths(entry)),
         "name": "",
-        "source": str(entry.get("file", "")),
+        "source": f"received {at:%Y-%m-%d %H:%M:%S}",
         "left_out": "",
         "reason": "",
     }

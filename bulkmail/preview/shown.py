@@ -12,9 +12,9 @@ class Shown(Protocol):
     """Messages by the number of their recipient, which begins with 1. Any thread may ask."""
 
     def state(self) -> Json:
-        """`campaign`: facts; `edition`: it changes when messages may have; `people`: it changes
-        when they are read anew; `read`, `reading`, `left_out`; `remarks` about the sources;
-        `problems` as in `mistakes`.
+        """`campaign`: facts; `sandbox`: whether it is its mail; `edition`: it changes when messages
+        may have; `people`: it changes when they are read anew; `read`, `reading`, `left_out`;
+        `remarks` about the sources; `problems` as in `mistakes`.
         """
 
     def page(self, after: int, limit: int, text: str, left_out: bool) -> Json:

@@ -404,6 +404,8 @@ function showState(before) {
   $("count").textContent = reading ? `Reading, ${number.format(read)} so far` : people;
   $("count-out").textContent = reading ? "" : out;
   $("pulse").hidden = !reading;
+  $("who-is-listed").hidden = state.sandbox;
+  $("data-title").textContent = state.sandbox ? "In the sandbox" : "Their data";
   $("of").textContent = `of ${number.format(read)}`;
   $("left-out-count").textContent = leftOut ? number.format(leftOut) : "";
   if (!reading && (before === null || before.reading)) say(people + out);
