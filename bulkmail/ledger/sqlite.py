@@ -217,6 +217,7 @@ class SqliteLedger:
         for (row,) in rows:
             whole.update(row.encode("utf-8"))
         return whole.hexdigest()
+
     def browser(self, campaign: CampaignRecord) -> Browser:
         """To look through its people, also those of a transaction that is not finished."""
         return Browser(self._db, self.name, campaign.id)
