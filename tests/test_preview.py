@@ -3,6 +3,7 @@
 import asyncio
 import http.client
 import json
+import re
 import shutil
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -443,6 +444,10 @@ async def test_out_writes_one_file_that_stands_for_itself(project: Project) -> N
     assert "For Bob" not in page
     assert "Hi &lt;b&gt;Ann" in page and "<script" not in page
     assert page.count("Content-Security-Policy") == 5
+    checked = await project.bulkmail("check", "letter.yaml")
+    [approved] = re.findall(r"--approved (\S+)\n", checked.out)
+    assert f"<code>bulkmail run letter.yaml --approved {approved}</code>" in page
+    assert "name is empty for 1 recipient: people.csv:5" in page
     outside = page.replace("srcdoc", "")
     assert not any(f'{name}="http' in outside for name in ("src", "href", "url("))
 

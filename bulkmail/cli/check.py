@@ -97,7 +97,7 @@ def _tell(plan: Plan, approvable: str) -> None:
     click.echo(" · ".join([*parts, "every message was composed", "nothing was sent"]))
     for source, state, why in plan.found.filtered:
         click.echo(f"  {source:<24} {state:<11} {why}")
-    click.echo(f"  look at it:     bulkmail run {file} --dry-run")
+    click.echo(f"  look at it:     bulkmail preview {file}")
     click.echo(f"  get one:        bulkmail test {file} --to {plan.campaign.design.author.address}")
     click.echo(f"  send it:        bulkmail run {file}")
     click.echo(f"  once approved:  bulkmail run {file} --approved {approvable}")

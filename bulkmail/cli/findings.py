@@ -65,17 +65,20 @@ class Findings:
     def has_errors(self) -> bool:
         return any(finding.severity is Severity.ERROR for finding, _ in self)
 
+    def told(self) -> Iterator[tuple[Finding, str]]:
+        """Each with a sentence: what is wrong, where, and for whom."""
+        for finding, places in self:
+            where = _where(finding)
+            yield finding, text.visible(finding.what) + where + self._whom(places, where)
+
     def show(self) -> None:
-        """For a person, on standard error: what, where and for whom, below it how to mend it."""
-        for number, (finding, places) in enumerate(self):
+        """For a person, on standard error; below each, how to mend it."""
+        for number, (finding, sentence) in enumerate(self.told()):
             if not number:
                 click.echo(err=True)
             colour = "red" if finding.severity is Severity.ERROR else "yellow"
             head = click.style(f"{finding.severity:<{MARGIN}}", fg=colour, bold=True)
-            where = _where(finding)
-            click.echo(
-                f"{head}{text.visible(finding.what)}{where}{self._whom(places, where)}", err=True
-            )
+            click.echo(f"{head}{sentence}", err=True)
             mend = click.style(f"{text.visible(finding.mend)} [{finding.rule}]", dim=True)
             click.echo(f"{'':{MARGIN}}{mend}", err=True)
 

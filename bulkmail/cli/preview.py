@@ -9,13 +9,14 @@ from pathlib import Path
 
 import click
 
-from bulkmail.campaign import locate_campaign
+from bulkmail.campaign import locate_campaign, read_campaign
 from bulkmail.cli import options
 from bulkmail.cli.past import Past
+from bulkmail.cli.plan import fingerprint, planned
 from bulkmail.errors import MissingFileError, SecretError
 from bulkmail.preview.edition import Preview
 from bulkmail.preview.kept import Kept
-from bulkmail.preview.standalone import write
+from bulkmail.preview.standalone import Proved, write
 from bulkmail.sandbox.process import MAILDIR
 
 
@@ -56,8 +57,20 @@ def preview(
         _serve(shown, port, no_open)
         return
     with closing(shown):
-        write(shown, out)
+        write(shown, out, _proved(file, settings))
     click.echo(f"written: {out}")
+
+
+def _proved(file: Path, settings: dict[str, str]) -> Proved:
+    """What `check` says of all messages, and the fingerprint to approve."""
+    campaign = read_campaign(file, settings)
+    ledger, under_way = options.scratch(campaign)
+    with planned(
+        campaign, ledger, Past(campaign), under_way=under_way, prove_everyone=True
+    ) as plan:
+        proved = Proved(fingerprint(plan, ledger), list(plan.proof.findings.told()))
+    ledger.close()
+    return proved
 
 
 def _kept(file: Path) -> Kept:

@@ -151,6 +151,6 @@ class Summary:
         file = self.plan.campaign.path
         yield f"the inbox:      {shown(sandbox.maildir)}/new  (a Maildir: mutt -f opens it)"
         yield f"who, and why:   bulkmail report {file} --sandbox"
-        yield f"look closer:    bulkmail run {file} --dry-run"
+        yield f"look at them:   bulkmail preview {file} --sandbox"
         yield "rehearse again: the same command"
         yield "your own:       bulkmail init my-news"

@@ -5,12 +5,13 @@ from collections.abc import Iterator
 from datetime import datetime
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from jinja2 import Environment, StrictUndefined
 
 from bulkmail.campaign import Campaign
 from bulkmail.compose import lint
+from bulkmail.compose.lint import Finding
 from bulkmail.errors import CampaignError, MissingFileError, Problem
 from bulkmail.ledger import Person
 from bulkmail.preview.edition import Preview
@@ -23,7 +24,16 @@ _PAGE = files("bulkmail.preview").joinpath("page")
 _LONE_SURROGATE = re.compile(r"[\ud800-\udfff]")
 
 
-def write(preview: Preview, out: Path) -> None:
+class Proved(NamedTuple):
+    """What is true of all messages, not only of those that are shown: the fingerprint of content
+    and recipients, and what was found in them, each with a sentence that says for whom.
+    """
+
+    fingerprint: str
+    findings: list[tuple[Finding, str]]
+
+
+def write(preview: Preview, out: Path, proved: Proved) -> None:
     """Writes the first message, the last one, the longest, and one of somebody with an empty cell.
 
     Raises CampaignError for a campaign that is wrong, MissingFileError if `out` cannot be written.
@@ -37,7 +47,7 @@ def write(preview: Preview, out: Path) -> None:
     messages = [_message(person, why, mail) for person, why, mail in _chosen(preview, people)]
     if not messages:
         raise CampaignError([Problem(campaign.places.key(("recipients",)), "nobody to send to")])
-    page = _render(_facts(campaign, people), messages)
+    page = _render(_facts(campaign, people), proved, messages)
     try:
         out.write_text(_LONE_SURROGATE.sub("\N{REPLACEMENT CHARACTER}", page), "utf-8")
     except OSError as error:
@@ -96,6 +106,7 @@ def _facts(campaign: Campaign, people: People) -> dict[str, Any]:
     author = campaign.file.author
     return {
         "name": campaign.name,
+        "file": campaign.path.name,
         "author": f"{author.display_name} <{author.address}>".strip(),
         "subject": campaign.file.subject,
         "recipients": people.read - people.left_out,
@@ -105,8 +116,8 @@ def _facts(campaign: Campaign, people: People) -> dict[str, Any]:
     }
 
 
-def _render(facts: dict[str, Any], messages: list[dict[str, Any]]) -> str:
+def _render(facts: dict[str, Any], proved: Proved, messages: list[dict[str, Any]]) -> str:
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
     template = environment.from_string(_PAGE.joinpath("standalone.html.j2").read_text("utf-8"))
     style = _PAGE.joinpath("standalone.css").read_text("utf-8")
-    return template.render(facts=facts, messages=messages, style=style)
+    return template.render(facts=facts, proved=proved, messages=messages, style=style)
