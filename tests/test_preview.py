@@ -573,6 +573,23 @@ async def test_the_page_follows_the_template(project: Project, preview: Start, p
     assert await page.locator("#number").input_value() == "2"
 
 
+@needs_chromium
+async def test_a_list_that_was_emptied_shows_nobodys_message(
+    project: Project, preview: Start, page: Page
+) -> None:
+    project.many(2)
+    letter(project, "<h1>{{ name }}</h1>")
+    await page.goto((await preview()).address + "#2")
+    frame = page.frame_locator("#device iframe").last
+    await frame.get_by_role("heading", name="Person 1").wait_for()
+    project.people()
+    await page.locator("#mail").wait_for(state="hidden")
+    assert await page.locator("#rail").is_hidden()
+    project.people("z@example.com,Zoe", "person1@example.com,Back")
+    await frame.get_by_role("heading", name="Back").wait_for()
+    assert await page.locator("#number").input_value() == "2"
+
+
 @dataclass
 class Elsewhere:
     """A server that a message would like to reach; what it was asked for, and how often."""

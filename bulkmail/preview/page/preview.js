@@ -380,10 +380,20 @@ async function again() {
     remote = keep && remote;
     flash();
   } else if (!state.reading) {
-    missing = false;
-    choose(1, false);
+    missing = state.read === 0; // they may come back
+    if (missing) showNobody();
+    else choose(1, false);
   }
   showProblems();
+}
+
+// Nobody is left: what was shown of somebody is no longer true.
+function showNobody() {
+  wanted++;
+  chosen.problem = null;
+  for (const id of ["mail", "instead", "rail"]) $(id).hidden = true;
+  for (const id of ["previous", "next"]) $(id).disabled = true;
+  $("number").value = "";
 }
 
 function flash() {
