@@ -173,6 +173,14 @@ def test_the_headline(tmp_path: Path, number: int, done: int, headline: str) -> 
     assert ("It was never sent." in page.text) is (done == 0)
 
 
+def test_the_headline_does_not_say_of_those_in_doubt_that_they_do_not_have_it(
+    tmp_path: Path,
+) -> None:
+    filled = Filled(tmp_path, people(3))
+    filled.run([(State.IN_DOUBT, LOST)] * 3)
+    assert "<h1>Not known whether anybody of 3 people has it</h1>" in filled.page().html
+
+
 def test_who_did_not_get_it_stands_by_meaning_and_domain(tmp_path: Path) -> None:
     rows = [*people(3, "naver.com"), *people(2, "example.com"), *people(3, "gmail.com")]
     filled = Filled(tmp_path, rows)

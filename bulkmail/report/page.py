@@ -165,6 +165,8 @@ class Page:
         noun = "person" if people == 1 else "people"
         if not people:
             return "There was nobody to send it to"
+        if not done and self.in_doubt:
+            return f"Not known whether anybody of {people:,} {noun} has it"
         if not done:
             return f"None of {people:,} people was sent it" if people > 1 else "Nobody was sent it"
         were = "was" if done == 1 else "were"
