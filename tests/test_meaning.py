@@ -55,6 +55,7 @@ REPLIES = [
     ("552 5.3.4 Your message exceeded Google's message size limits.", TOO_LARGE),
     ("535 5.7.8 Username and Password not accepted.", SENDER_REFUSED),
     ("530 5.7.0 Authentication Required", SENDER_REFUSED),
+    ("534 5.7.9 Application-specific password required.", SENDER_REFUSED),
     # Microsoft
     ("550 5.1.10 RESOLVER.ADR.RecipientNotFound; Recipient not found by SMTP address lookup", NO_MAILBOX),
     ("550 5.4.1 Recipient address rejected: Access denied. AS(201806281)", NO_MAILBOX),
@@ -67,6 +68,7 @@ REPLIES = [
     ("550 5.7.509 Access denied, sending domain example.org does not pass DMARC verification and has a DMARC policy of reject.", SENDER_UNAUTHENTICATED),
     ("550 5.7.515 Access denied, sending domain example.org does not meet the required authentication level.", SENDER_UNAUTHENTICATED),
     ("554 5.2.0 STOREDRV.Deliver.Exception:SendAsDeniedException", SENDER_REFUSED),
+    ("550 5.7.60 SMTP; Client does not have permissions to send as this sender", SENDER_REFUSED),
     ("550 5.1.8 Access denied, bad outbound sender", SENDER_REFUSED),
     # Yahoo, Amazon SES
     ("421 4.7.0 [TSS04] Messages from IP temporarily deferred due to unexpected volume or user complaints", TOO_MUCH),
@@ -91,7 +93,12 @@ REPLIES = [
     ("550 No Such User Here", NO_MAILBOX),
     ("552 5.2.2 <kim@example.com> Quota exceeded (mailbox for user is full)", MAILBOX_FULL),
     ("552 Mailbox is full", MAILBOX_FULL),
+    ("552 Mailbox size limit exceeded", MAILBOX_FULL),
+    ("552 5.2.3 Mailbox size limit exceeded", MAILBOX_FULL),
+    ("552 Requested mail action aborted: exceeded storage allocation", MAILBOX_FULL),
     ("550 Account disabled", MAILBOX_DISABLED),
+    ("550 5.7.1 No such user", NO_MAILBOX),
+    ("553 5.3.0 <kim@example.com>... User unknown", NO_MAILBOX),
     ("451 4.7.1 <kim@example.com>: Recipient address rejected: Greylisted, see http://postgrey.schweikert.ch/help/example.com.html", LATER),
     ("450 4.2.0 <kim@example.com>: Recipient address rejected: Greylisted", LATER),
     ("451 Temporary local problem - please try later", LATER),

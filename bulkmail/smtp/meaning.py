@@ -231,7 +231,12 @@ _NOBODY = (
     r"|(user|mailbox|recipient|account)\b.{0,80}(not found|n[o']t (exist|have)|unavailable"
     r"|not (known|listed)|unknown)"
 )
-_FULL = r"mailbox.{0,40}full|over.?quota|quota (is )?exceeded|exceed.{0,40}quota|out of storage"
+_FULL = (
+    r"mailbox.{0,40}full|over.?quota|quota (is )?exceeded|exceed.{0,40}quota|out of storage"
+    r"|exceeded storage allocation|mailbox.{0,20}(size limit|exceed)"
+)
+_SURELY_NOBODY = r"user unknown|(no such|unknown) (user|mailbox)"
+"""Whatever the code."""
 _DISABLED = r"(account|mailbox|user|recipient)\b.{0,80}(disabled|inactive|suspended|deactivated)"
 _NOWHERE = (
     r"null ?mx|no such domain|unrouteable mail domain|(domain|host)( name)? (was )?not found"
@@ -251,7 +256,8 @@ _LISTED = (
 _SENDER = (
     r"address is not verified|sendasdenied|sender (address )?(rejected|refused|not allowed)"
     r"|sender verif\w+ failed|bad outbound sender|relay(ing)?\b.{0,40}(denied|not permitted)"
-    r"|authentication (is )?required|not (authorized|permitted|allowed) to send"
+    r"|authentication (is )?required|permissions to send as"
+    r"|not (authorized|permitted|allowed) to send"
 )
 _LIKED_NOT = r"\bspam|policy|policies|content.{0,40}(rejected|refused|blocked)|virus|phish"
 
@@ -263,7 +269,7 @@ _TABLE = tuple(
         # Gmail gives the code of a disabled mailbox to one that gets too much.
         (r"... .\.2\.1 .*(too quickly|at a rate)", TOO_MUCH),
         # Of the sender, although the subject of the code is addresses.
-        (r"53[058] |... .\.(1\.[78]|7\.8) ", SENDER_REFUSED),
+        (r"53[0458] |... .\.(1\.[78]|7\.8) ", SENDER_REFUSED),
         (rf"(?!... .\.[12]\.[1-6] ).*({_SENDER})", SENDER_REFUSED),
         # Addresses and mailboxes (RFC 3463 3.2, 3.3).
         (rf"... 5\.1\.10 .*({_NOWHERE})|556 |... 5\.(1\.2|4\.4) ", NO_DOMAIN),
@@ -272,6 +278,8 @@ _TABLE = tuple(
         (r"... 5\.(1\.3|6\.7) ", BAD_ADDRESS),
         (r"... .\.2\.2 ", MAILBOX_FULL),
         (r"... 5\.2\.1 ", MAILBOX_DISABLED),
+        (rf"5.. (5\.[037]\.[01] )?.*({_SURELY_NOBODY})", NO_MAILBOX),
+        (rf"552 (?!5\.3\.4 ).*({_FULL})", MAILBOX_FULL),
         (rf"... .\.(3\.4|2\.3) |5.. .*({_LARGE})", TOO_LARGE),
         # Who sends (RFC 7372, RFC 8617; 30 and 32 of Gmail; 509 and 515 of Outlook).
         (r"... .\.7\.(2[0-79]|3[02]|509|515) ", SENDER_UNAUTHENTICATED),
