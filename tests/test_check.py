@@ -420,7 +420,9 @@ async def test_what_was_approved_is_sent_without_a_question(
     assert len(server.paths) == 3
 
 
-@pytest.mark.parametrize("change", ["template", "subject", "cell", "more", "fewer", "attachment"])
+@pytest.mark.parametrize(
+    "change", ["template", "subject", "cell", "more", "fewer", "attachment", "name"]
+)
 async def test_anything_else_than_approved_is_refused(
     serve: StartServer, project: Project, change: str
 ) -> None:
@@ -432,6 +434,7 @@ async def test_anything_else_than_approved_is_refused(
     file = {
         "template": "letter.txt",
         "subject": "letter.yaml",
+        "name": "letter.yaml",
         "attachment": "a.txt",
     }.get(change, "people.csv")
     path = project.folder / file
@@ -441,6 +444,7 @@ async def test_anything_else_than_approved_is_refused(
             "template": content + ".",
             "subject": content.replace("For {{", "for {{"),
             "attachment": "One",
+            "name": content + "\ncampaign: again\n",
             "cell": content.replace("Lee", "lee"),
             "more": content + "park@example.com,Park\n",
             "fewer": content.replace("lee@example.com,Lee\n", ""),
