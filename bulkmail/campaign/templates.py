@@ -33,9 +33,13 @@ class TemplateFolders:
 
     def digest(self, name: str) -> str:
         """SHA-256 over this template and all that it names, whether anyone needs them; what it is
-        called by itself makes no difference.
+        called by itself makes no difference, but what the others are called does: some of those
+        that are named may be missing.
         """
-        sources = json.dumps([source for _, source in reachable(self, [name])])
+        found = [(other, source) for other, source in reachable(self, [name])]
+        sources = json.dumps(
+            [source if other == name else [other, source] for other, source in found]
+        )
         return hashlib.sha256(sources.encode("ascii")).hexdigest()
 
     def where(self) -> str:
