@@ -223,13 +223,13 @@ def _of_piece(piece: str) -> Iterator[Finding]:
 
 def _of_image(attributes: dict[str, str]) -> Iterator[Finding]:
     source = attributes.get("src", "")
-    if source.startswith("cid:"):
+    if source.lower().startswith("cid:"):
         source = source.partition("@")[0]
     if "alt" not in attributes:
         what = f"the image {_short(source)} has no alt"
         mend = 'write alt="what it shows", or alt="" for a mere ornament'
         yield _warning("image-alt", "HTML", what, mend)
-    if not source.startswith(("https:", "http:", "cid:", "data:")):
+    if not source.lower().startswith(("https:", "http:", "cid:", "data:")):
         what = f"the image {_short(source)} is found by nobody's mail program"
         mend = 'name it in `images` and write src="cid:NAME", or write its whole address'
         yield _error("image-source", "HTML", what, mend)
@@ -266,12 +266,17 @@ _POPULAR = (
     *("verizon.net", "rediffmail.com", "freenet.de", "libero.it", "wanadoo.fr", "foxmail.com"),
 )
 """Long enough that a name which is one letter away is hardly ever meant."""
-_REAL = frozenset({"mail.com", "ymail.com", "email.com", "orage.fr", "range.fr", "cloud.com"})
+_REAL = frozenset(
+    {
+        *("mail.com", "ymail.com", "email.com", "orage.fr", "range.fr", "cloud.com"),
+        *("yahoo.co.id", "aver.com"),
+    }
+)
 _NO_DOMAINS = {
     **dict.fromkeys(
         ("con", "cmo", "ocm", "vom", "xom", "comm", "coom", "cpm", "c0m", "cim"), "com"
     ),
-    **dict.fromkeys(("ner", "nte", "bet", "met", "ent"), "net"),
+    **dict.fromkeys(("ner", "nte", "met", "ent"), "net"),
 }
 """Top-level domains that do not exist, and what was meant."""
 
