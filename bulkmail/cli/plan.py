@@ -184,10 +184,13 @@ def snapshot(campaign: Campaign, record: CampaignRecord) -> Composer:
 
 
 def fingerprint(plan: Plan, ledger: SqliteLedger) -> str:
-    """What somebody approves: the digests of a content and of all who are to get it, in short, and
-    the campaign's name, which templates may show, and by another of which all would get it again.
+    """What somebody approves, in short: a content, all who are to get it, whether those in doubt
+    are sent to again, and the campaign's name, which templates may show, and by another of which
+    all would get it again.
     """
-    parts = plan.campaign.digest(), ledger.people_digest(plan.record), plan.campaign.name
+    campaign = plan.campaign
+    people = ledger.people_digest(plan.record)
+    parts = campaign.digest(), people, campaign.file.in_doubt, campaign.name
     digest = hashlib.sha256(" ".join(parts).encode("utf-8")).hexdigest()
     return "-".join(digest[start : start + 4] for start in range(0, 20, 4))
 

@@ -71,15 +71,16 @@ def findings(letter: Letter, max_bytes: int | None = None) -> list[Finding]:
 
 
 def _merged(found: list[Finding]) -> list[Finding]:
-    """What stands in several parts of the letter, once."""
-    parts: dict[Finding, dict[str, None]] = {}
+    """What stands in several parts of the letter, once, as severely as in any of them."""
+    alike: dict[tuple[str, str], list[Finding]] = {}
     for finding in found:
-        parts.setdefault(finding._replace(place=""), {})[finding.place] = None
+        alike.setdefault((finding.rule, finding.what), []).append(finding)
     merged = []
-    for finding, places in parts.items():
-        *most, last = places
+    for findings in alike.values():
+        *most, last = dict.fromkeys(finding.place for finding in findings)
         place = f"{', '.join(most)} and {last}" if most else last
-        merged.append(finding._replace(place=place))
+        severity = min(finding.severity for finding in findings)  # error, warning
+        merged.append(findings[0]._replace(place=place, severity=severity))
     return merged
 
 
@@ -132,21 +133,22 @@ def _of_parts(letter: Letter) -> Iterator[Finding]:
 # -- words ---------------------------------------------------------------------------------------
 
 _PLACEHOLDER = re.compile(
-    r"\{\{[^{}<\n]{0,60}(?:\}\})?|\{%[^{}<\n]{0,60}(?:%\})?|\*\|\w+\|\*|%%\w+%%"
+    r"(?<![$`])\{\{[^{}<\n]{0,60}(?:\}\})?|\{%[^{}<\n]{0,60}%\}|\*\|\w+\|\*|%%\w\w+%%"
     r"|\[(?:FIRST|LAST|FULL)?[ _-]?NAME\]"
 )
 """Of Jinja2, Mailchimp and others."""
 
 _GREETING = r"\b(?:Dear|Hello|Hi|Hey|Hallo|Liebe[rs]?|Bonjour|Hola|Ciao|Olá)"
+_NOTHING = r"(?:None|nan|NaN|null|undefined)"
 _NOBODY = re.compile(
-    rf"{_GREETING}[ \xa0]+(?:None|nan|NaN|null|undefined)\b|\b(?:None|nan|NaN|null|undefined) ?님"
-    r"|안녕하세요[,.!]? (?:None|nan|NaN|null|undefined)\b"
+    rf"{_GREETING}[ \xa0]+{_NOTHING}(?=[ \xa0]*(?:[,!.:<]|$))|\b{_NOTHING} ?님"
+    rf"|안녕하세요[,.!]? {_NOTHING}\b"
 )
 """What programs write where nothing is."""
 
 _EMPTY_GREETING = re.compile(
-    rf"{_GREETING}[ \xa0]+[,!:]|\bDear[ \xa0]*[,!:]"
-    r"|(?:(?:^|[>,.!?])[ \xa0]*)님(?=[,께의은이을 ]|$)",
+    rf"{_GREETING}[ \xa0]+,|(?:^|>)[ \xa0]*Dear[ \xa0]*[,:]"
+    r"|(?:(?:^|[>,.!?]|안녕하세요)[ \xa0]*)님(?=[,께!?. ]|$)",
     re.MULTILINE,
 )
 """`Hello,` is a greeting, `Hello ,` and `Dear,` are one whose name is missing."""
@@ -208,7 +210,8 @@ def _shown(html: str) -> str:
 @_once
 def _of_piece(piece: str) -> Iterator[Finding]:
     """Of HTML from behind a `<` up to the next: a tag and the words after it."""
-    yield from _of_words("HTML", piece)
+    if not piece.startswith(("code", "pre", "kbd", "samp")):
+        yield from _of_words("HTML", piece)
     if (tag := _TAG.match(piece)) is None:
         return
     attributes = {
@@ -253,8 +256,10 @@ def _of_link(place: str, url: str) -> tuple[Finding, ...]:
 
 
 def _local(place: str, url: str) -> Finding:
+    """In the text it may be words about a computer."""
     what = f"{_short(url)} is a computer of your own"
-    return _error("link-local", place, what, "write the address that everyone can reach")
+    say = _warning if place == "text" else _error
+    return say("link-local", place, what, "write the address that everyone can reach")
 
 
 # -- addresses -----------------------------------------------------------------------------------

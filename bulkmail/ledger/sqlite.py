@@ -200,16 +200,14 @@ class SqliteLedger:
 
     @guarded
     def people_digest(self, campaign: CampaignRecord) -> str:
-        """SHA-256 of everyone whom the last reading found: address, data, attachments of their own.
-
-        The same whatever was sent meanwhile, and whoever was suppressed, so that what was approved
-        stays so.
+        """SHA-256 of everyone whom the last reading found and nobody left out: address, data,
+        attachments of their own. The same whatever was sent meanwhile.
         """
         whole = hashlib.sha256()
         rows = self._db.execute(
             "SELECT json_array(address, fields, files_digest) FROM recipient"
             " INDEXED BY recipient_person WHERE campaign_id = ?"
-            " AND state NOT IN ('invalid', 'duplicate')"
+            " AND state NOT IN ('invalid', 'duplicate') AND state <> 'suppressed'"
             " AND reading = (SELECT reading FROM campaign WHERE id = campaign_id)"
             " ORDER BY address_key",
             (campaign.id,),

@@ -26,7 +26,8 @@ _INVISIBLE = re.compile(f"[{_UNSEEN}]")
 _PADDING = re.compile(rf"(?:[{_UNSEEN}]\s*){{10,}}")
 """What preheaders are filled up with, so that nothing of the letter shows after them."""
 _FOLD = re.compile(r"\r?\n(?=[ \t])")
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f\u202a-\u202e\u2066-\u2069]")
+"""Those that turn the direction of text around, too: an address would read as another one."""
 _REMOTE = re.compile(
     r"""(?:src|srcset|background|poster)\s*=\s*["']?\s*(?:https?:)?//"""
     r"""|url\(\s*["']?\s*(?:https?:)?//""",

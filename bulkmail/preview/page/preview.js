@@ -163,7 +163,10 @@ async function step(by) {
 }
 
 async function choose(which, byHand) {
-  if (which < 1 || (state && which > state.read)) return;
+  if (which < 1 || (state && which > state.read)) {
+    if (chosen) $("number").value = chosen.number;
+    return say(`There is no ${number.format(which)}`);
+  }
   const mine = ++wanted;
   const person = await ask(`people/${which}`);
   if (mine !== wanted || person === null) return;
@@ -323,8 +326,8 @@ function showTab() {
 
 async function showSource() {
   const mine = wanted;
-  const response = await fetch(`mail/${chosen.number}/source`);
-  const source = response.ok ? await response.text() : "";
+  const response = await fetch(`mail/${chosen.number}/source`).catch(() => null);
+  const source = response?.ok ? await response.text() : "";
   if (mine === wanted) $("source").textContent = source;
 }
 
@@ -418,7 +421,7 @@ function showState(before) {
   $("data-title").textContent = state.sandbox ? "In the sandbox" : "Their data";
   $("of").textContent = `of ${number.format(read)}`;
   $("left-out-count").textContent = leftOut ? number.format(leftOut) : "";
-  if (!reading && (before === null || before.reading)) say(people + out);
+  if (!reading && (before === null || before.reading || before.people !== state.people)) say(people + out);
   showProblems();
 }
 
