@@ -159,6 +159,7 @@ RULES = {
     ],
     "image-source": [
         (with_tag('<img alt="" src="a.png">'), with_tag('<img alt="" src="https://x.org/a.png">')),
+        (with_tag('<img alt="" src="/a.png">'), with_tag('<img alt="" src="HTTPS://x.org/a.png">')),
     ],
     "link-scheme": [
         (with_tag('<a href="www.example.org">x</a>'), with_tag('<a href="mailto:a@b.org">x</a>')),
@@ -273,7 +274,7 @@ def test_a_line_that_is_too_long_is_an_error() -> None:
         ("gmial.com", "gmail.com"), ("gmal.com", "gmail.com"), ("gmaill.com", "gmail.com"),
         ("gnail.com", "gmail.com"), ("gmail.con", "gmail.com"), ("example.con", "example.com"),
         ("nvaer.com", "naver.com"), ("hanmial.net", "hanmail.net"), ("gmail.com", None),
-        ("ymail.com", None), ("yahoo.ca", None), ("hotmail.fr", None), ("example.org", None),
+        ("yahoo.co.id", None), ("aver.com", None), ("example.bet", None), ("ymail.com", None), ("yahoo.ca", None), ("hotmail.fr", None), ("example.org", None),
         ("com", None), ("", None),
     ],
 )  # fmt: skip
@@ -506,6 +507,18 @@ async def test_who_is_left_out_is_approved_too(serve: StartServer, project: Proj
         result = await project.bulkmail("run", "letter.yaml", "--approved", approved)
         assert result.status == expected, result.err
     assert server.paths == [addresses[2]]
+
+
+async def test_which_included_template_is_there_is_approved(project: Project) -> None:
+    project.many(2)
+    project.write(
+        "letter.txt", "{% include 'one' ignore missing %}{% include 'two' ignore missing %}x"
+    )
+    project.write("one", "words")
+    project.campaign()
+    approved = await fingerprint(project)
+    (project.folder / "one").rename(project.folder / "two")
+    assert await fingerprint(project) != approved
 
 
 async def test_sending_again_despite_doubt_is_approved(
