@@ -309,7 +309,8 @@ def test_hostile_html_is_looked_through() -> None:
         "<style" * 50_000,
         "<!-->" * 50_000,
     ):
-        lint.findings(Letter("Subject", "Dear " * 50_000, html, 76, 1000))
+        found = lint.findings(Letter("Subject", "Dear " * 50_000, html, 76, 1000))
+        assert [finding.rule for finding in found] == ["html-clipped"]
 
 
 async def test_findings_are_told_with_whom_and_how_to_mend_them(project: Project) -> None:

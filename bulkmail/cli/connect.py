@@ -10,7 +10,7 @@ import click
 from bulkmail.cli import text
 from bulkmail.cli.findings import Findings
 from bulkmail.cli.preflight import Proof
-from bulkmail.compose.lint import Finding, Severity
+from bulkmail.compose.lint import LINK_TO_FILES, Finding, Severity
 from bulkmail.model import Submission
 from bulkmail.transport import Greeted, SubmissionServer
 
@@ -38,8 +38,7 @@ def add(findings: Findings, greeted: Greeted, proof: Proof) -> None:
     if announced.max_bytes is not None and octets > announced.max_bytes:
         takes = text.size(announced.max_bytes)
         what = f"the largest message has {text.size(octets)}; the server takes {takes} (SIZE)"
-        mend = "put the files on a web page, and a link to them here"
-        findings.add(Finding("size", Severity.ERROR, "message", what, mend), source)
+        findings.add(Finding("size", Severity.ERROR, "message", what, LINK_TO_FILES), source)
     if proof.international.number and not (announced.smtputf8 and announced.eightbitmime):
         what = (
             f"addresses with letters outside ASCII before the @ ({proof.international}), and the"

@@ -21,7 +21,7 @@ SUBJECT_CHARACTERS = 78
 LINE_BYTES = 998
 """RFC 5322 2.1.1."""
 
-_LINK_TO_FILES = "put the files on a web page, and a link to them here"
+LINK_TO_FILES = "put the files on a web page, and a link to them here"
 SHORT = 500
 """Characters of a text that is remembered."""
 _REPEATED = 60
@@ -58,10 +58,10 @@ class Letter(NamedTuple):
     size: int
 
 
-def findings(letter: Letter, max_bytes: int | None = None) -> list[Finding]:
-    """What is to be said of `letter`, for a server that takes messages of `max_bytes`."""
+def findings(letter: Letter) -> list[Finding]:
+    """What is to be said of `letter`."""
     found = [
-        *_of_size(letter, max_bytes),
+        *_of_size(letter),
         *_of_subject(letter.subject),
         *_of_parts(letter),
         *(each for line in (letter.text or "").split("\n") for each in _of_line(line)),
@@ -76,11 +76,11 @@ def _merged(found: list[Finding]) -> list[Finding]:
     for finding in found:
         alike.setdefault((finding.rule, finding.what), []).append(finding)
     merged = []
-    for findings in alike.values():
-        *most, last = dict.fromkeys(finding.place for finding in findings)
+    for same in alike.values():
+        *most, last = dict.fromkeys(finding.place for finding in same)
         place = f"{', '.join(most)} and {last}" if most else last
-        severity = min(finding.severity for finding in findings)  # error, warning
-        merged.append(findings[0]._replace(place=place, severity=severity))
+        severity = min(finding.severity for finding in same)  # error, warning
+        merged.append(same[0]._replace(place=place, severity=severity))
     return merged
 
 
@@ -93,19 +93,14 @@ def _once(look: Callable[[str], Iterator[Finding]]) -> Callable[[str], tuple[Fin
 # -- the whole -----------------------------------------------------------------------------------
 
 
-def _of_size(letter: Letter, max_bytes: int | None) -> Iterator[Finding]:
+def _of_size(letter: Letter) -> Iterator[Finding]:
     if letter.longest_line > LINE_BYTES:
         what = f"a line has {letter.longest_line:,} bytes; no server need take over {LINE_BYTES}"
         yield _error("line-length", "message", what, "break the line in the template or the data")
-    megabytes = f"the message has {letter.size / 1e6:.1f} MB"
-    if max_bytes is not None and letter.size > max_bytes:
-        what = f"{megabytes}; the server takes {max_bytes / 1e6:.1f}"
-        yield _error(
-            "size", "message", what, "put the files on a web page, and a link to them here"
-        )
-    elif letter.size > LARGE_BYTES:
-        what = f"{megabytes}; many mailboxes take no more than {LARGE_BYTES / 1e6:.0f}"
-        yield _warning("size", "message", what, _LINK_TO_FILES)
+    if letter.size > LARGE_BYTES:
+        has, takes = letter.size / 1e6, LARGE_BYTES / 1e6
+        what = f"the message has {has:.1f} MB; many mailboxes take no more than {takes:.0f}"
+        yield _warning("size", "message", what, LINK_TO_FILES)
 
 
 def _of_subject(subject: str) -> Iterator[Finding]:
