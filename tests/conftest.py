@@ -1,4 +1,6 @@
-"""Real parts for the tests: TLS servers on loopback, projects on disk, the command's process."""
+"""Real parts for the tests: TLS servers and PostgreSQL on loopback, projects on disk, the command's
+process.
+"""
 
 import asyncio
 import os
@@ -16,6 +18,8 @@ from bulkmail.campaign import Campaign
 from bulkmail.model import Row, Security, Submission
 from bulkmail.sandbox.receiving import Behaviour, Received
 from bulkmail.sandbox.server import HOST, Server, make_certificate
+
+from .postgres import PostgresServer
 
 signal.signal(signal.SIGINT, signal.default_int_handler)
 """A shell's background job ignores it, and whatever is started from there would, too."""
@@ -88,6 +92,22 @@ async def serve(certificate: tuple[ssl.SSLContext, Path]) -> AsyncIterator[Start
     yield start
     for server in running:
         await server.stop()
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[PostgresServer]:
+    """One server, started when the first test asks for it; a test may kill it."""
+    server = PostgresServer()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def postgres_url(postgres_server: PostgresServer) -> Iterator[str]:
+    """The URL of an empty database, which goes with the test."""
+    url = postgres_server.create_database()
+    yield url
+    postgres_server.drop_database(url)
 
 
 @dataclass
