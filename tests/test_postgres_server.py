@@ -1,9 +1,14 @@
 """The PostgreSQL of the tests is real: it keeps what was committed, and each test has its own."""
 
+import asyncio
+import os
+import sys
+from pathlib import Path
+
 import psycopg
 import pytest
 
-from .postgres import PostgresServer
+from .postgres import MISSING, VARIABLE, PostgresServer, programs
 
 
 def names(url: str) -> list[str]:
@@ -57,3 +62,34 @@ def test_a_database_goes_though_somebody_is_connected(postgres_server: PostgresS
 def test_durability_is_not_switched_off(postgres_url: str, setting: str) -> None:
     with psycopg.connect(postgres_url) as connection:
         assert connection.execute(f"SHOW {setting}").fetchone() == ("on",)
+
+
+HOLDER = """
+from tests.postgres import PostgresServer
+import sys, psycopg
+url = PostgresServer().create_database()
+with psycopg.connect(url) as connection:
+    print(url, *connection.execute("SHOW data_directory").fetchone(), flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.mark.skipif(programs() is None, reason=MISSING)
+async def test_nothing_is_left_of_it_when_the_tests_are_killed() -> None:
+    holder = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", HOLDER,
+        cwd=Path(__file__).parent.parent,
+        env={name: value for name, value in os.environ.items() if name != VARIABLE},
+        stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    assert holder.stdout is not None
+    url, data = (await holder.stdout.readline()).decode().split()
+    folder = Path(data).parent
+    assert folder.name.startswith("bulkmail-postgres-")
+    assert folder.exists()
+    holder.kill()
+    await holder.wait()
+    while folder.exists():
+        await asyncio.sleep(0.02)
+    with pytest.raises(psycopg.OperationalError, match="refused"):
+        psycopg.connect(url)
