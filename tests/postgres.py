@@ -123,16 +123,24 @@ class _Process:
         self._gone = -1
         self._programs = programs
         self._as: dict[str, Any] = {}
-        if user := _user():
-            self._programs = _copied(programs, self._folder)
-            self._as = {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
-            for path in (self._folder, *self._folder.rglob("*")):
-                os.chown(path, user.pw_uid, user.pw_gid)
-        self._attendant = self._popen(
-            ["sh", "-c", AT_THE_END, "sh", self._programs / "pg_ctl", self._folder],
-            stdin=subprocess.PIPE,
-        )
+        try:
+            if user := _user():
+                self._hand_over(user)
+            self._attendant = self._popen(
+                ["sh", "-c", AT_THE_END, "sh", self._programs / "pg_ctl", self._folder],
+                stdin=subprocess.PIPE,
+            )
+        except BaseException:
+            shutil.rmtree(self._folder)
+            raise
         self._initialize()
+
+    def _hand_over(self, user: pwd.struct_passwd) -> None:
+        """The folder becomes that of the server's user, who may have no access to root's."""
+        self._programs = _copied(self._programs, self._folder)
+        self._as = {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
+        for path in (self._folder, *self._folder.rglob("*")):
+            os.chown(path, user.pw_uid, user.pw_gid)
 
     def _popen(self, command: list[object], **more: Any) -> "subprocess.Popen[bytes]":
         with (self._folder / "log").open("ab") as log:
@@ -198,6 +206,7 @@ class _Process:
             self._server.wait(PATIENCE)
             os.close(self._gone)
             self._server = None
+        shutil.rmtree(self._folder, ignore_errors=True)  # if its user could not reach it
 
 
 class PostgresServer:
