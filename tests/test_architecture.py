@@ -10,9 +10,9 @@ PACKAGE = Path(bulkmail.__file__).parent
 FLOORS = [
     {"errors", "model"},
     {"address", "pace", "compose", "report", "smtp"},
-    {"campaign", "ledger", "sandbox", "transport"},
+    {"campaign", "engine", "ledger", "sandbox", "transport"},
     {"delivery"},
-    {"preview"},
+    {"cluster", "preview"},
     {"cli"},
 ]
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}

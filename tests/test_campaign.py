@@ -121,7 +121,7 @@ def test_text_stays_text(write) -> None:
         ("smtp:", "list: {unsubscribe: {url: leave.example}}\nsmtp:", 'must begin with "https://"'),
         ("smtp:", "images: {logo: a.png}\nsmtp:", "images stand in HTML: template.html is missing"),
         ("smtp:", "images: {'a b': a.png}\nsmtp:", 'july.yaml:6:9: images: "a b" is no name for an image'),
-        ("smtp:", "ledger: postgresql://x\nsmtp:", "july.yaml:6:9: ledger: a PostgreSQL ledger comes in a later"),
+        ("smtp:", "ledger: postgresql://a:b@x/y\nsmtp:", "july.yaml:6:9: ledger: a password does not stand in"),
         ("{email: kim@example.com, name: 김연주}", "{campaign: june, state: [failed]}", 'unknown key "state"; did you mean "states"?'),
         ("{email: kim@example.com, name: 김연주}", "{campaign: june, states: [bounced]}", "july.yaml:5:31: recipients.1.states.1: must be 'pending'"),
         ("{email: kim@example.com, name: 김연주}", "{campaign: july}", '"july" is this campaign itself'),

@@ -18,7 +18,7 @@ from bulkmail.delivery import Delivery, Limits, Stop
 from bulkmail.delivery.desk import Desk, Granted, Halt
 from bulkmail.delivery.queues import Later, Queues
 from bulkmail.errors import ExitStatus
-from bulkmail.ledger import CampaignLedger, CampaignRecord, LedgerView, SqliteLedger
+from bulkmail.ledger import CampaignLedger, CampaignRecord, SqliteLedger, SqliteView
 from bulkmail.model import Envelope, MailObject, Outcome, Phase, Rate, Recipient, Row, State
 from bulkmail.pace import DomainPaces, Pace
 from bulkmail.sandbox.receiving import Hangup
@@ -103,7 +103,7 @@ class Campaign:
         return {str(state): number for state, number in self.ledger.tally(self.record).items()}
 
     def state_of(self, address: str) -> dict[str, object]:
-        view = LedgerView(self.path)
+        view = SqliteView(self.path)
         [row] = [r for r in view.report(self.record, []) if r["email"] == address]
         view.close()
         return row
@@ -157,7 +157,7 @@ async def test_everyone_gets_it_once(
 async def test_the_intent_is_on_disk_before_the_dot(serve: StartServer, enrol: Enrol) -> None:
     """At every dot, the server looks into the ledger: it reads `in_flight`, never anything else."""
     campaign = enrol(50)
-    view = LedgerView(campaign.path)
+    view = SqliteView(campaign.path)
     seen = []
 
     def answer(verb: str, argument: str) -> None:

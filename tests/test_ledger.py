@@ -15,15 +15,14 @@ from bulkmail.errors import ExitStatus, LedgerBusyError, LedgerError
 from bulkmail.ledger import (
     CampaignLedger,
     CampaignRecord,
-    LedgerView,
     SqliteLedger,
-    ask_to_stop,
-    is_run_under_way,
-    release,
-    suppress,
+    SqliteView,
 )
 from bulkmail.ledger.claims import Claims
 from bulkmail.ledger.disk import network_share
+from bulkmail.ledger.opening import is_run_under_way
+from bulkmail.ledger.stopping import ask_to_stop
+from bulkmail.ledger.suppression import release, suppress
 from bulkmail.model import Intent, Outcome, Phase, Reply, Row, Settlement, State
 
 OK = Outcome(Phase.DOT, Reply(250, "2.0.0", "2.0.0 ok"))
@@ -219,7 +218,7 @@ def test_the_suppression_list(path: Path, ledger: SqliteLedger) -> None:
     assert suppress(path, ["Kim@example.com", "lee@example.com"], "asked to", 1000.0) == 2
     assert suppress(path, ["kim@EXAMPLE.com", "choi@example.com"], "again", 2000.0) == 1
     assert release(path, ["LEE@example.com", "nobody@example.com"]) == 1
-    view = LedgerView(path)
+    view = SqliteView(path)
     assert list(view.suppressed()) == [
         ("choi@example.com", "again", 2000.0),
         ("Kim@example.com", "asked to", 1000.0),
@@ -240,7 +239,7 @@ def test_people_of_an_earlier_campaign(
     ids = [r.id for r in ledger.unsent(campaign)][::2]
     ledger.record("a", None, [intent(id_) for id_ in ids])
     ledger.record("a", None, [Settlement(id_, State.FAILED, LATER) for id_ in ids])
-    view = LedgerView(path)
+    view = SqliteView(path)
     assert list(view.people(campaign, [State.FAILED])) == people(1200)[::2]
     view.close()
 
@@ -378,7 +377,7 @@ def test_an_enrolment_that_fails_leaves_nothing(path: Path, ledger: SqliteLedger
         campaign = ledger.campaign("july", 1000.0)
         ledger.enrol(campaign, people(5))
         raise RuntimeError("the answer was no")
-    view = LedgerView(path)
+    view = SqliteView(path)
     assert view.campaigns() == []
     view.close()
 
@@ -504,7 +503,7 @@ def test_a_ledger_can_be_read_while_it_is_written(
     ledger.enrol(campaign, people(2))
     with ledger.enrolling():
         ledger.enrol(campaign, people(9))
-        view = LedgerView(path)
+        view = SqliteView(path)
         assert view.tally(campaign) == {State.PENDING: 2}
         view.close()
 
@@ -514,13 +513,13 @@ def test_the_columns_of_a_report_are_those_of_its_rows(
 ) -> None:
     """Also if a run enrols others between the two."""
     ledger.enrol(campaign, [row("a@example.com", z="1", a="2"), row("b@example.com", a="3", b="4")])
-    view = LedgerView(path)
+    view = SqliteView(path)
     assert view.columns(campaign, []) == ["z", "a", "b"]
     ledger.enrol(campaign, [row("c@example.com", c="5")])
     assert [list(told["fields"]) for told in view.report(campaign, [])] == [["z", "a"], ["a", "b"]]
     assert view.columns(campaign, [State.FAILED]) == []
     view.close()
-    view = LedgerView(path)
+    view = SqliteView(path)
     assert view.columns(campaign, [State.PENDING]) == ["z", "a", "b", "c"]
     view.close()
 
@@ -531,7 +530,7 @@ def test_a_newer_ledger_is_refused_with_words(path: Path) -> None:
     with pytest.raises(LedgerError, match="newer bulkmail"):
         SqliteLedger(path)
     with pytest.raises(LedgerError, match="newer bulkmail"):
-        LedgerView(path)
+        SqliteView(path)
 
 
 @pytest.mark.parametrize("version", [0, 1, 2, -1])
@@ -541,7 +540,7 @@ def test_the_database_of_another_program_is_left_alone(path: Path, version: int)
     other.execute(f"PRAGMA user_version = {version}")
     other.close()
     content = path.read_bytes()
-    for opening in (SqliteLedger, LedgerView, lambda path: SqliteLedger(None, copy_of=path)):
+    for opening in (SqliteLedger, SqliteView, lambda path: SqliteLedger(None, copy_of=path)):
         with pytest.raises(LedgerError, match="a database of another program"):
             opening(path)
     with pytest.raises(LedgerError, match="a database of another program"):
@@ -577,7 +576,7 @@ def test_a_copy_tells_what_would_be_and_changes_nothing(
 
 def test_a_device_is_no_ledger() -> None:
     with pytest.raises(LedgerError, match="is not a plain file"):
-        LedgerView(Path("/dev/null"))
+        SqliteView(Path("/dev/null"))
 
 
 @pytest.mark.parametrize("content", [b"this is no database, but long enough to look at " * 10])
@@ -618,7 +617,7 @@ async def test_an_intent_is_on_disk_when_it_returns(
     ledger.enrol(campaign, people(1))
     changes = changes_of(ledger, campaign)
     [recipient], _ = await changes.claim(10, 1.0)
-    view = LedgerView(path)
+    view = SqliteView(path)
     assert await changes.intend([intent(recipient.id)])
     assert view.tally(campaign) == {State.IN_FLIGHT: 1}
     view.close()

@@ -12,7 +12,7 @@ from click.testing import CliRunner, Result
 
 from bulkmail.campaign import read_campaign
 from bulkmail.cli import commands
-from bulkmail.ledger import LedgerView, SqliteLedger
+from bulkmail.ledger import SqliteLedger, SqliteView
 from bulkmail.model import Intent, Outcome, Phase, Row, Settlement, State
 from bulkmail.report.advice import Shell
 from bulkmail.report.curve import MAX_BUCKETS, MAX_SPANS, WIDTH, drawn
@@ -463,7 +463,7 @@ def test_a_group_in_a_line(tmp_path: Path) -> None:
     rows = [row for n in range(5) for row in people(n + 1, f"d{n}.example")]
     filled = Filled(tmp_path, rows)
     filled.run([one for n in range(15) for one in failed(NOBODY, f"{n}@x")])
-    view = LedgerView(tmp_path / "bulkmail.sqlite")
+    view = SqliteView(tmp_path / "bulkmail.sqlite")
     [group] = grouped(view.not_accepted(filled.record))
     view.close()
     assert in_a_line(group) == (

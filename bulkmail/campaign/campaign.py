@@ -15,6 +15,7 @@ from bulkmail.campaign.secrets import read_secret
 from bulkmail.campaign.sources import address_rows, file_rows, person_row
 from bulkmail.campaign.sources.lines import AddressFault
 from bulkmail.campaign.templates import TemplateFolders
+from bulkmail.campaign.values import POSTGRES_SCHEMES
 from bulkmail.compose.headers import UnsafeHeaderError, check_header_text
 from bulkmail.compose.message import Design, OpenFile, PersonalFile, Source
 from bulkmail.compose.names import TemplateNames, names
@@ -45,7 +46,16 @@ class Located:
         return self.file.campaign or self.path.stem
 
     @property
-    def ledger_path(self) -> Path:
+    def ledger_url(self) -> str | None:
+        """Of the PostgreSQL database that holds its ledger; None: a file does."""
+        ledger = self.file.ledger
+        return ledger if ledger and ledger.startswith(POSTGRES_SCHEMES) else None
+
+    @property
+    def ledger_path(self) -> Path | None:
+        """None: it is in a database, see `ledger_url`."""
+        if self.ledger_url is not None:
+            return None
         return self.folder / self.file.ledger if self.file.ledger else self.project / LEDGER_NAME
 
 

@@ -10,6 +10,7 @@ from email.headerregistry import Address
 from email.policy import default as email_policy
 from ipaddress import ip_address
 from typing import Annotated, Any
+from urllib.parse import parse_qs, urlsplit
 from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, BeforeValidator, PlainSerializer, WithJsonSchema
@@ -18,6 +19,9 @@ from bulkmail.address import PATTERNS, address_check, domain_of, wire_address
 from bulkmail.compose.message import Mailbox
 from bulkmail.model import Rate
 from bulkmail.pace import EVERY_OTHER
+
+POSTGRES_SCHEMES = ("postgresql:", "postgres:")
+"""What the URL of a PostgreSQL database begins with."""
 
 OWN_NAMES = frozenset({"row", "email", "campaign"})
 """Names that templates know by themselves; neither a variable nor a column may take them."""
@@ -242,8 +246,18 @@ def domain_rates(value: dict[str, tuple[Rate, ...]]) -> dict[str, tuple[Rate, ..
 
 
 def ledger_name(value: str) -> str:
-    if value.startswith(("postgresql:", "postgres:")):
-        raise ValueError("a PostgreSQL ledger comes in a later version; name a file")
+    """A file, or the URL of a PostgreSQL database without a password."""
+    if value.startswith(POSTGRES_SCHEMES):
+        try:
+            parts = urlsplit(value)
+            named = parts.password or "password" in parse_qs(parts.query)
+            parts.port  # noqa: B018  it is looked at only now
+        except ValueError as error:
+            raise ValueError(f"{error}; write postgresql://user@host:port/database") from None
+        if named:
+            raise ValueError(
+                "a password does not stand in a campaign file; put it into PGPASSWORD or ~/.pgpass"
+            )
     return value
 
 

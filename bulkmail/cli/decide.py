@@ -7,12 +7,11 @@ from pathlib import Path
 
 import click
 
-from bulkmail.campaign import locate_campaign
 from bulkmail.cli import options, text
 from bulkmail.cli.question import confirm
 from bulkmail.cli.recorded import recorded
 from bulkmail.errors import CampaignError, ExitStatus
-from bulkmail.ledger import CampaignRecord, SqliteLedger, ask_to_stop, has_stopped
+from bulkmail.ledger import CampaignRecord, Ledger
 from bulkmail.ledger.decisions import RETRIED, Decisions
 from bulkmail.model import UNSENT, State
 from bulkmail.report.groups import key_of
@@ -114,7 +113,7 @@ def pause(file: Path) -> None:
 @_yes
 def cancel(file: Path, yes: bool) -> None:
     """Give up whoever was not sent to yet, and end the run that is under way."""
-    view, record = recorded(file, in_sandbox=False)
+    _, view, record = recorded(file)
     tally = view.tally(record)
     view.close()
     unsent = sum(tally.get(state, 0) for state in (*UNSENT, State.IN_FLIGHT))
@@ -127,11 +126,11 @@ def cancel(file: Path, yes: bool) -> None:
 
 
 @contextmanager
-def _recorded(file: Path) -> Iterator[tuple[SqliteLedger, CampaignRecord]]:
+def _recorded(file: Path) -> Iterator[tuple[Ledger, CampaignRecord]]:
     """The ledger of the campaign in `file`, opened to be written. Not while a run is under way."""
-    view, record = recorded(file, in_sandbox=False)
+    home, view, record = recorded(file)
     view.close()
-    ledger = SqliteLedger(options.ledger_path(locate_campaign(file), in_sandbox=False))
+    ledger = home.ledger(record.name)
     try:
         ledger.recover(record, time.time())
         yield ledger, record
@@ -141,7 +140,7 @@ def _recorded(file: Path) -> Iterator[tuple[SqliteLedger, CampaignRecord]]:
 
 def _of_whom(file: Path, states: Sequence[State], why: Sequence[str]) -> tuple[str, ...]:
     """The addresses of those of whom that was said. Raises CampaignError for nobody."""
-    view, record = recorded(file, in_sandbox=False)
+    _, view, record = recorded(file)
     with closing(view):
         addresses = tuple(
             person.address
@@ -171,13 +170,12 @@ def _known(
 
 def _stop(file: Path) -> bool:
     """Ends the run of FILE that is under way; whether there was one."""
-    view, record = recorded(file, in_sandbox=False)
+    home, view, record = recorded(file)
     view.close()
-    path = options.ledger_path(locate_campaign(file), in_sandbox=False)
-    if not ask_to_stop(path, record, time.time()):
+    if not home.ask_to_stop(record, time.time()):
         return False
     click.echo("waiting for what is under way", err=True)
-    if not has_stopped(path, STOP_SECONDS):
+    if not home.has_stopped(record, STOP_SECONDS):
         click.echo("the run was told to stop and has not yet; see `bulkmail status`", err=True)
         raise SystemExit(ExitStatus.CONTINUE)
     return True

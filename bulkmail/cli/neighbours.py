@@ -13,7 +13,7 @@ from bulkmail.campaign import LEDGER_NAME, Campaign, Located
 from bulkmail.campaign.files import shown
 from bulkmail.cli import text
 from bulkmail.errors import CampaignError, NoLedgerError, Problem
-from bulkmail.ledger import CampaignRecord, LedgerView, SqliteLedger, is_ledger
+from bulkmail.ledger import CampaignRecord, Ledger, LedgerView, SqliteView, is_ledger
 
 
 def ledgers_around(campaign: Located) -> list[Path]:
@@ -34,7 +34,7 @@ def opened(paths: list[Path]) -> Iterator[tuple[Path, LedgerView]]:
     """
     for path in paths:
         try:
-            ledger = LedgerView(path)
+            ledger = SqliteView(path)
         except NoLedgerError:
             continue
         with closing(ledger):
@@ -43,17 +43,17 @@ def opened(paths: list[Path]) -> Iterator[tuple[Path, LedgerView]]:
 
 def knows(campaign: Located) -> Path | None:
     """Another ledger that has a campaign of this name."""
-    others = opened(_others(campaign))
+    others = opened(other_ledgers(campaign))
     return next((path for path, ledger in others if ledger.campaign(campaign.name)), None)
 
 
 def refuse_what_another_ledger_knows(
-    campaign: Campaign, ledger: SqliteLedger, record: CampaignRecord
+    campaign: Campaign, ledger: Ledger, record: CampaignRecord
 ) -> None:
     """Raises CampaignError where people who are unsent by `ledger` have a campaign of this name by
     another one: they would get it twice.
     """
-    for path, other in opened(_others(campaign)):
+    for path, other in opened(other_ledgers(campaign)):
         if (known := other.campaign(campaign.name)) is None:
             continue
         if number := ledger.unsent_among(record, other.who_has_it(known)):
@@ -67,7 +67,7 @@ def refuse_what_another_ledger_knows(
             raise CampaignError([Problem(campaign.places.key(("campaign",)), message)])
 
 
-def _others(campaign: Located) -> list[Path]:
+def other_ledgers(campaign: Located) -> list[Path]:
     """Those that are not the campaign's own."""
-    chosen = campaign.ledger_path.resolve()
+    chosen = campaign.ledger_path and campaign.ledger_path.resolve()
     return [path for path in ledgers_around(campaign) if path != chosen]

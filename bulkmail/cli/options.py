@@ -1,14 +1,14 @@
 """What several commands take, and the places that follow from it."""
 
 import os
-from contextlib import closing
 from pathlib import Path
 
 import click
 
 from bulkmail.campaign import LEDGER_NAME, Campaign, Located
-from bulkmail.errors import CampaignError, MissingFileError
-from bulkmail.ledger import CampaignRecord, LedgerView, SqliteLedger, is_run_under_way
+from bulkmail.campaign.files import shown
+from bulkmail.errors import CampaignError, MissingFileError, SecretError
+from bulkmail.ledger import Home, SqliteHome, SqliteLedger, under_way_at
 from bulkmail.smtp.meaning import MEANINGS
 
 SANDBOX_FOLDER = "sandbox"
@@ -66,21 +66,42 @@ why_option = click.option(
 )
 
 
-def ledger_path(campaign: Located, in_sandbox: bool) -> Path:
-    """The campaign's ledger, or the one that rehearsals keep. Raises CampaignError if it is one."""
-    rehearsed = sandbox_folder(campaign) / LEDGER_NAME
-    if campaign.ledger_path.resolve() == rehearsed.resolve():
+def ledger_home(campaign: Located, in_sandbox: bool = False) -> Home:
+    """Where the campaign's ledger is kept, or that of rehearsals. Raises CampaignError if it is
+    one.
+    """
+    path, rehearsed = campaign.ledger_path, sandbox_folder(campaign) / LEDGER_NAME
+    if path and path.resolve() == rehearsed.resolve():
         raise CampaignError(f"{campaign.path}: `ledger` is that of rehearsals; name another file")
-    return rehearsed if in_sandbox else campaign.ledger_path
+    if in_sandbox:
+        return file_home(rehearsed)
+    return file_home(path) if path else database_home(str(campaign.ledger_url))
 
 
-def ledger_here(*, in_sandbox: bool) -> Path:
+def database_home(url: str) -> Home:
+    """The ledger in a PostgreSQL database. Raises SecretError without the extra for it."""
+    try:
+        from bulkmail import engine
+        from bulkmail.ledger.postgres import PostgresHome
+    except ModuleNotFoundError as error:
+        if error.name not in ("psycopg", "pgqueuer"):
+            raise
+        message = "a ledger in PostgreSQL needs its extra: pip install 'bulkmail[postgres]'"
+        raise SecretError(message) from None
+    return PostgresHome(url, engine)
+
+
+def file_home(path: Path) -> SqliteHome:
+    return SqliteHome(path, shown(path))
+
+
+def ledger_here(*, in_sandbox: bool) -> Home:
     """The ledger of the project that the current folder belongs to. Raises MissingFileError."""
     name = Path(SANDBOX_FOLDER, LEDGER_NAME) if in_sandbox else Path(LEDGER_NAME)
     here = Path.cwd()
     for folder in (here, *here.parents):
         if os.path.isfile(folder / name):
-            return folder / name
+            return file_home(folder / name)
     raise MissingFileError(f"no {name} here or in a folder above; name a campaign FILE")
 
 
@@ -88,19 +109,9 @@ def scratch(campaign: Campaign) -> tuple[SqliteLedger, bool]:
     """What would become of the campaign's ledger, without touching it, and whether a run is under
     way there.
     """
-    path = campaign.ledger_path
-    if not os.path.isfile(path):
-        return SqliteLedger(None), False
-    with closing(LedgerView(path)) as ledger:
-        under_way = is_under_way(ledger, ledger.campaign(campaign.name))
-    return SqliteLedger(None, copy_of=path), under_way
-
-
-def is_under_way(ledger: LedgerView, record: CampaignRecord | None) -> bool:
-    """Whether a run of this campaign is sending now."""
-    if record is None or ledger.running_since(record) is None:
-        return False
-    return is_run_under_way(ledger.path)
+    home = ledger_home(campaign)
+    under_way = under_way_at(home, campaign.name)
+    return home.scratch(campaign.name, campaign.digest()), under_way
 
 
 def sandbox_folder(campaign: Located) -> Path:

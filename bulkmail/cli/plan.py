@@ -22,7 +22,7 @@ from bulkmail.cli.preflight import Proof, prove
 from bulkmail.compose.message import Composer
 from bulkmail.compose.templates import RenderError
 from bulkmail.errors import CampaignError, Problem
-from bulkmail.ledger import CampaignRecord, Enrolment, SqliteLedger
+from bulkmail.ledger import CampaignRecord, Enrolment, Ledger
 from bulkmail.model import UNSENT, Recipient, State
 from bulkmail.pace import rates_of
 
@@ -80,7 +80,7 @@ class Plan:
 @contextmanager
 def planned(
     campaign: Campaign,
-    ledger: SqliteLedger,
+    ledger: Ledger,
     past: Past,
     *,
     cancel_removed: bool = False,
@@ -162,7 +162,7 @@ def planned(
 
 def enrolled(
     campaign: Campaign,
-    ledger: SqliteLedger,
+    ledger: Ledger,
     record: CampaignRecord,
     past: Past,
     tell: Callable[[str], None],
@@ -183,7 +183,7 @@ def snapshot(campaign: Campaign, record: CampaignRecord) -> Composer:
         raise CampaignError([Problem(error.place, error.message)]) from None
 
 
-def fingerprint(plan: Plan, ledger: SqliteLedger) -> str:
+def fingerprint(plan: Plan, ledger: Ledger) -> str:
     """What somebody approves, in short: a content, all who are to get it, whether those in doubt
     are sent to again, and the campaign's name, which templates may show, and by another of which
     all would get it again.
@@ -196,7 +196,7 @@ def fingerprint(plan: Plan, ledger: SqliteLedger) -> str:
 
 
 def _slowest_domain(
-    campaign: Campaign, ledger: SqliteLedger, record: CampaignRecord
+    campaign: Campaign, ledger: Ledger, record: CampaignRecord
 ) -> tuple[str, int] | None:
     rates = campaign.file.rate_per_domain
     if not rates:

@@ -11,7 +11,7 @@ from bulkmail.compose.lint import Finding, Severity
 from bulkmail.compose.message import Composer
 from bulkmail.compose.templates import RenderError
 from bulkmail.errors import CampaignError, Problem
-from bulkmail.ledger import CampaignRecord, SqliteLedger
+from bulkmail.ledger import CampaignRecord, Ledger
 from bulkmail.model import MailObject, Recipient
 
 MAX_PROBLEMS = 10
@@ -31,7 +31,7 @@ class Proof:
 
 def prove(
     campaign: Campaign,
-    ledger: SqliteLedger,
+    ledger: Ledger,
     record: CampaignRecord,
     composer: Composer,
     tick: Callable[[int], None],
@@ -74,7 +74,7 @@ class _Work:
     """The proof so far, and the failures by place and words."""
 
     def __init__(
-        self, campaign: Campaign, ledger: SqliteLedger, composer: Composer, *, looks: bool
+        self, campaign: Campaign, ledger: Ledger, composer: Composer, *, looks: bool
     ) -> None:
         self.done = 0
         self.proof = Proof()

@@ -13,6 +13,7 @@ from bulkmail.cli import options
 from bulkmail.cli.recorded import recorded
 from bulkmail.cli.report_html import html
 from bulkmail.model import State
+from bulkmail.report.advice import Shell
 from bulkmail.smtp.meaning import meaning
 from bulkmail.smtp.reply import printable
 
@@ -63,9 +64,10 @@ def report(
       bulkmail report FILE --state failed
       bulkmail report FILE --format html --out report.html
     """
-    ledger, record = recorded(file, in_sandbox)
+    home, ledger, record = recorded(file, in_sandbox)
     if form == "html":
-        made = html(ledger, record, states, why, file, in_sandbox)
+        shell = Shell(str(file), in_sandbox, home.is_under_way(ledger, record))
+        made = html(ledger, record, states, why, shell)
         click.echo(made.encode("utf-8", "backslashreplace"), file=out, nl=False)
         ledger.close()
         return

@@ -4,9 +4,7 @@ import time
 from collections.abc import Collection
 from datetime import datetime
 from importlib.resources import files
-from pathlib import Path
 
-from bulkmail.cli import options
 from bulkmail.ledger import CampaignRecord, LedgerView
 from bulkmail.ledger.view import Acceptances, Person
 from bulkmail.model import State
@@ -26,14 +24,12 @@ def html(
     record: CampaignRecord,
     states: Collection[State],
     why: Collection[str],
-    file: Path,
-    in_sandbox: bool,
+    shell: Shell,
 ) -> str:
     """The page, as the ledger is now, also while a run writes it. People are listed only if they
     are in `states` and in a group of `why`, as far as there are any.
     """
     ledger.hold()
-    shell = Shell(str(file), in_sandbox, options.is_under_way(ledger, record))
     groups = grouped(ledger.not_accepted(record))
     asked = [
         group

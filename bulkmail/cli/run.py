@@ -130,8 +130,7 @@ def run(
 
 def _send(campaign: Campaign, flags: Flags, sandbox: Sandbox | None) -> ExitStatus:
     """Plans, asks, sends, sums up."""
-    path = options.ledger_path(campaign, sandbox is not None)
-    ledger = SqliteLedger(path)
+    ledger = options.ledger_home(campaign, sandbox is not None).ledger(campaign.name)
     past = Past(campaign, in_sandbox=sandbox is not None)
     submission, run_id = None, 0
     with planned(
@@ -155,6 +154,7 @@ def _send(campaign: Campaign, flags: Flags, sandbox: Sandbox | None) -> ExitStat
             ask(plan, server, flags.limit, yes=not flags.asks, accept_changes=accept_changes)
             submission = sandbox.submission if sandbox else campaign.submission()
             run_id = ledger.begin_run(plan.record, time.time())
+    assert isinstance(ledger, SqliteLedger)
     summary = _deliver(plan, ledger, submission, run_id, flags, sandbox)
     ledger.close()
     with may_be_unread():

@@ -6,7 +6,6 @@ import click
 
 from bulkmail.cli import options, text
 from bulkmail.cli.recorded import recorded
-from bulkmail.ledger import LedgerView
 
 
 @click.command()
@@ -18,14 +17,15 @@ from bulkmail.ledger import LedgerView
 def status(file: Path | None, in_sandbox: bool, as_json: bool) -> None:
     """How many recipients are in each state; without FILE, for all campaigns of this project."""
     if file is not None:
-        ledger, record = recorded(file, in_sandbox)
+        home, ledger, record = recorded(file, in_sandbox)
         records = [record]
     else:
-        ledger = LedgerView(options.ledger_here(in_sandbox=in_sandbox))
+        home = options.ledger_here(in_sandbox=in_sandbox)
+        ledger = home.view()
         records = ledger.campaigns()
     for record in records:
         tally = ledger.tally(record)
-        since = ledger.running_since(record) if options.is_under_way(ledger, record) else None
+        since = ledger.running_since(record) if home.is_under_way(ledger, record) else None
         if as_json:
             told = {"campaign": record.name, "states": tally, "under_way": since is not None}
             click.echo(text.json_line(told))

@@ -11,12 +11,11 @@ from rich.console import Console
 
 from bulkmail.campaign.files import shown
 from bulkmail.cli import text
-from bulkmail.cli.options import ledger_path
+from bulkmail.cli.options import ledger_home
 from bulkmail.cli.plan import TO_LOOK_AT, Plan
 from bulkmail.cli.show import show_message
 from bulkmail.delivery import Stop
 from bulkmail.errors import ExitStatus, LedgerError
-from bulkmail.ledger import LedgerView
 from bulkmail.model import FILTERED, State
 from bulkmail.report.groups import grouped, in_a_line
 from bulkmail.sandbox import Sandbox
@@ -101,9 +100,9 @@ class Summary:
         """Who did not get it, or may not have: a line for each reason, the largest first."""
         if not any(self.tally.get(state) for state in NOT_THERE):
             return
-        path = ledger_path(self.plan.campaign, self.sandbox is not None)
+        home = ledger_home(self.plan.campaign, self.sandbox is not None)
         try:
-            with closing(LedgerView(path)) as ledger:
+            with closing(home.view()) as ledger:
                 found = grouped(ledger.not_accepted(self.plan.record))
         except (LedgerError, sqlite3.Error):  # the run has ended as it has
             return

@@ -9,11 +9,9 @@ import click
 
 from bulkmail.address import address_check
 from bulkmail.campaign import LEDGER_NAME
-from bulkmail.campaign.files import shown
 from bulkmail.cli import options, text
 from bulkmail.errors import CampaignError
-from bulkmail.ledger import LedgerView, release
-from bulkmail.ledger import suppress as put_on_list
+from bulkmail.ledger import Home
 
 _ledger = click.option(
     "--ledger",
@@ -38,11 +36,11 @@ def add(addresses: tuple[str, ...], reason: str, ledger: Path | None) -> None:
     problems = [f"{a}: {why}" for a in addresses if (why := address_check(".+")(a))]
     if problems:
         raise CampaignError("\n".join([*problems, "nobody was added"]))
-    path = ledger or _of_project()
-    number = put_on_list(path, addresses, _text(reason), time.time())
+    home = options.file_home(ledger) if ledger else _of_project()
+    number = home.suppress(addresses, _text(reason), time.time())
     known = len(addresses) - number
     click.echo(
-        f"{number} suppressed in {shown(path)}"
+        f"{number} suppressed in {home.name}"
         + (f" · {known} already stood there" if known else "")
         + "; a run that is under way does not see it"
     )
@@ -53,8 +51,7 @@ def add(addresses: tuple[str, ...], reason: str, ledger: Path | None) -> None:
 @_ledger
 def remove(addresses: tuple[str, ...], ledger: Path | None) -> None:
     """Send to ADDRESS again."""
-    path = ledger or options.ledger_here(in_sandbox=False)
-    number = release(path, map(_text, addresses))
+    number = _home(ledger).release(map(_text, addresses))
     missing = len(addresses) - number
     click.echo(f"{number} taken off" + (f" · {missing} did not stand there" if missing else ""))
 
@@ -64,7 +61,7 @@ def remove(addresses: tuple[str, ...], ledger: Path | None) -> None:
 @options.json_flag
 def list_(ledger: Path | None, as_json: bool) -> None:
     """Who is never sent to, since when, and why."""
-    view = LedgerView(ledger or options.ledger_here(in_sandbox=False))
+    view = _home(ledger).view()
     nobody = True
     for address, reason, at in view.suppressed():
         nobody = False
@@ -78,16 +75,20 @@ def list_(ledger: Path | None, as_json: bool) -> None:
     view.close()
 
 
+def _home(ledger: Path | None) -> Home:
+    return options.file_home(ledger) if ledger else options.ledger_here(in_sandbox=False)
+
+
 def _text(argument: str) -> str:
     """What was typed, without bytes that are no text."""
     return argument.encode("utf-8", "replace").decode()
 
 
-def _of_project() -> Path:
+def _of_project() -> Home:
     """The project's ledger, or where its first run would make it."""
     here = Path.cwd()
     folders = (here, *here.parents)
     for folder in folders:
         if os.path.isfile(folder / LEDGER_NAME) or (folder / "templates").is_dir():
-            return folder / LEDGER_NAME
-    return here / LEDGER_NAME
+            return options.file_home(folder / LEDGER_NAME)
+    return options.file_home(here / LEDGER_NAME)

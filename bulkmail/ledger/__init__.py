@@ -31,26 +31,26 @@ people; `group.py` lets many tasks share one commit.
 
 from bulkmail.ledger.browsing import Browser, Page, Person
 from bulkmail.ledger.group import CampaignLedger
-from bulkmail.ledger.opening import is_ledger, is_run_under_way
+from bulkmail.ledger.home import Home, SqliteHome, under_way_at
+from bulkmail.ledger.ledger import Ledger
+from bulkmail.ledger.opening import is_ledger
 from bulkmail.ledger.records import CampaignRecord, Enrolment
 from bulkmail.ledger.sqlite import SqliteLedger
-from bulkmail.ledger.stopping import ask_to_stop, has_stopped
-from bulkmail.ledger.suppression import release, suppress
-from bulkmail.ledger.view import LedgerView
+from bulkmail.ledger.view import LedgerView, SqliteView
 
 __all__ = [
     "Browser",
     "CampaignLedger",
     "CampaignRecord",
     "Enrolment",
+    "Home",
+    "Ledger",
     "LedgerView",
     "Page",
     "Person",
+    "SqliteHome",
     "SqliteLedger",
-    "ask_to_stop",
-    "has_stopped",
+    "SqliteView",
     "is_ledger",
-    "is_run_under_way",
-    "release",
-    "suppress",
+    "under_way_at",
 ]

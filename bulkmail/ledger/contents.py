@@ -4,9 +4,9 @@ A content is everything that is the same for all messages of a campaign. What a 
 recorded with the person, by intent and by doubt.
 """
 
-import sqlite3
 from collections.abc import Iterable
 
+from bulkmail.ledger.database import Database
 from bulkmail.ledger.guarded import guarded
 from bulkmail.ledger.records import CampaignRecord
 from bulkmail.ledger.view import HAS_IT
@@ -15,15 +15,15 @@ from bulkmail.model import Recipient
 _SENT_BEFORE = f"""
 SELECT campaign.name, count(*)
 FROM content
-JOIN campaign ON campaign.id = content.campaign_id AND campaign.id <> :campaign
-JOIN recipient unsent ON unsent.campaign_id = :campaign
-    AND unsent.state IN ('pending', 'deferred') AND unsent.added_reading > :meant_reading
+JOIN campaign ON campaign.id = content.campaign_id AND campaign.id <> ?
+JOIN recipient unsent ON unsent.campaign_id = ?
+    AND unsent.state IN ('pending', 'deferred') AND unsent.added_reading > ?
 JOIN (SELECT * FROM recipient WHERE {HAS_IT}) sent ON sent.campaign_id = campaign.id
     AND sent.address_key = unsent.address_key
     AND (sent.content_id = content.id OR EXISTS (
         SELECT 1 FROM event WHERE recipient_id = sent.id AND event.content_id = content.id))
     AND sent.files_digest = unsent.files_digest
-WHERE content.digest = :digest
+WHERE content.digest = ?
 """
 
 _SAME_CELL = "AND sent.fields ->> '$.\"{0}\"' IS unsent.fields ->> '$.\"{0}\"'"
@@ -35,7 +35,7 @@ _MOST_FIRST = "GROUP BY campaign.id ORDER BY count(*) DESC LIMIT 1"
 class Contents:
     """Those of a ledger, on its connection. Raises LedgerError."""
 
-    def __init__(self, db: sqlite3.Connection, name: str) -> None:
+    def __init__(self, db: Database, name: str) -> None:
         self.name = name
         self._db = db
 
@@ -79,11 +79,8 @@ class Contents:
         was sent to, if anybody: who has other `columns` there has another message.
         """
         meant = campaign.meant_again_digest == digest
-        values = {
-            "campaign": campaign.id,
-            "digest": digest,
-            "meant_reading": campaign.meant_again_reading if meant else 0,
-        }
+        meant_reading = campaign.meant_again_reading if meant else 0
+        values = (campaign.id, campaign.id, meant_reading, digest)
         same = [_SAME_CELL.format(column) for column in columns if column.isidentifier()]
         sql = " ".join([_SENT_BEFORE, *same, _MOST_FIRST])
         found: tuple[str, int] | None = self._db.execute(sql, values).fetchone()

@@ -2,11 +2,11 @@
 the campaign is given up. Retries and settlements are recorded with each recipient.
 """
 
-import sqlite3
 from collections.abc import Collection, Iterable
 from typing import Any
 
 from bulkmail.address import address_key
+from bulkmail.ledger.database import Database
 from bulkmail.ledger.guarded import guarded
 from bulkmail.ledger.records import CampaignRecord
 from bulkmail.ledger.view import marks
@@ -19,16 +19,17 @@ RETRIED = (State.FAILED, State.EXPIRED, State.IN_DOUBT, State.CANCELLED)
 _RETRY = """
 UPDATE recipient
 SET state = 'pending', due_at = 0, again_at = ?, reason = 'to be tried again, as was decided',
-    consented = (in_doubt_events > 0),
-    attempts = iif(in_doubt_events > 0, attempts, 0),
-    first_attempt_at = iif(in_doubt_events > 0, first_attempt_at, NULL)
+    consented = CASE WHEN in_doubt_events > 0 THEN 1 ELSE 0 END,
+    attempts = CASE WHEN in_doubt_events > 0 THEN attempts ELSE 0 END,
+    first_attempt_at = CASE WHEN in_doubt_events > 0 THEN first_attempt_at END
 """
 
 _HAS_IT = "UPDATE recipient SET state = 'accepted', reason = 'has it, as was decided'"
 
 _CANCEL = """
 UPDATE recipient
-SET state = iif(in_doubt_events > 0, 'in_doubt', 'cancelled'), due_at = 0, consented = 0,
+SET state = CASE WHEN in_doubt_events > 0 THEN 'in_doubt' ELSE 'cancelled' END,
+    due_at = 0, consented = 0,
     reason = 'the campaign was cancelled'
 """
 
@@ -36,12 +37,12 @@ SET state = iif(in_doubt_events > 0, 'in_doubt', 'cancelled'), due_at = 0, conse
 class Decisions:
     """Decisions about those of a campaign in `states`, all or only `addresses`.
 
-    Made inside a transaction, see `SqliteLedger.deciding`. Raises LedgerError.
+    Made inside a transaction, see `Ledger.deciding`. Raises LedgerError.
     """
 
     def __init__(
         self,
-        db: sqlite3.Connection,
+        db: Database,
         name: str,
         campaign: CampaignRecord,
         states: Collection[State],
@@ -119,8 +120,9 @@ class Decisions:
             yield f"{self._condition} AND address_key = ?", (*values, key)
 
 
-def cancel(db: sqlite3.Connection, campaign: CampaignRecord, now: float) -> int:
+def cancel(db: Database, campaign: CampaignRecord, now: float) -> int:
     """Gives up all who are unsent, and the campaign until that is taken back; how many."""
     db.execute("UPDATE campaign SET cancelled_at = ? WHERE id = ?", (now, campaign.id))
     sql = f"{_CANCEL} WHERE campaign_id = ? AND state IN ({marks(UNSENT)})"
-    return db.execute(sql, (campaign.id, *UNSENT)).rowcount
+    number: int = db.execute(sql, (campaign.id, *UNSENT)).rowcount
+    return number

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 from bulkmail.errors import LedgerBusyError, LedgerError, NoLedgerError
 from bulkmail.ledger.disk import network_share
@@ -27,11 +28,18 @@ APPLICATION_ID = int.from_bytes(b"blkm")
 """What SQLite keeps in its header to tell whose a database is."""
 
 
-def opened(path: Path | None) -> sqlite3.Connection:
+class SqliteDatabase(sqlite3.Connection):
+    """See `database.Database`."""
+
+    def rows(self, sql: str, values: Any = (), /) -> Iterator[Any]:
+        return self.execute(sql, values)
+
+
+def opened(path: Path | None) -> SqliteDatabase:
     """The ledger at `path`, made if it is new; None is a scratch one. Raises what SQLite raises."""
     # Absolute, so that no name means anything else to SQLite, as `:memory:` would.
     name = str(path.resolve()) if path else ""
-    db = sqlite3.connect(name, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+    db = _connect(name)
     version = version_of(db, str(path))
     [mode] = db.execute("PRAGMA journal_mode = WAL").fetchone()
     if path and mode != "wal":
@@ -45,12 +53,22 @@ def opened(path: Path | None) -> sqlite3.Connection:
     return db
 
 
-def copied(path: Path) -> sqlite3.Connection:
+def _connect(name: str) -> SqliteDatabase:
+    return sqlite3.connect(
+        name,
+        timeout=BUSY_SECONDS,
+        isolation_level=None,
+        check_same_thread=False,
+        factory=SqliteDatabase,
+    )
+
+
+def copied(path: Path) -> SqliteDatabase:
     """A scratch ledger with all that stands in the one at `path`, which may be in use."""
     source = read_only(path)
     try:
         version = version_of(source, str(path))
-        scratch = sqlite3.connect("", isolation_level=None, check_same_thread=False)
+        scratch = _connect("")
         source.backup(scratch)
     finally:
         source.close()
@@ -59,19 +77,19 @@ def copied(path: Path) -> sqlite3.Connection:
     return scratch
 
 
-def read_only(path: Path) -> sqlite3.Connection:
+def read_only(path: Path) -> SqliteDatabase:
     """The database at `path`. Raises LedgerError, or what SQLite raises."""
     if os.path.exists(path) and not os.path.isfile(path):
         raise NoLedgerError(f"{path} is not a plain file")
     uri = path.resolve().as_uri()
-    db = sqlite3.connect(f"{uri}?mode=ro", uri=True)
+    db = sqlite3.connect(f"{uri}?mode=ro", uri=True, factory=SqliteDatabase)
     try:
         db.execute("PRAGMA user_version").fetchone()
     except sqlite3.DatabaseError as error:
         db.close()
         if error.sqlite_errorname.startswith(("SQLITE_READONLY", "SQLITE_CANTOPEN")):
             # In a folder that cannot be written WAL has no place; then nobody is writing, either.
-            return sqlite3.connect(f"{uri}?immutable=1", uri=True)
+            return sqlite3.connect(f"{uri}?immutable=1", uri=True, factory=SqliteDatabase)
         raise
     return db
 

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from bulkmail.errors import LedgerError, NoLedgerError
-from bulkmail.ledger.opening import VERSION, copied, read_only, version_of
+from bulkmail.ledger.database import Database
+from bulkmail.ledger.opening import VERSION, SqliteDatabase, copied, read_only, version_of
 from bulkmail.ledger.records import CampaignRecord
 from bulkmail.model import Row, State
 
@@ -64,16 +65,10 @@ class Acceptances(NamedTuple):
 class LedgerView:
     """A ledger opened to be read. Raises LedgerError."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        try:
-            self._db = read_only(path)
-            if version_of(self._db, str(path)) < VERSION:  # nothing was written yet, or long ago
-                self._db.close()
-                self._db = copied(path)
-        except sqlite3.Error as error:
-            kind = NoLedgerError if error.sqlite_errorname == "SQLITE_NOTADB" else LedgerError
-            raise kind(f"{path}: {error}") from error
+    _db: Database
+    _EVENTS = _EVENTS
+    _WHOLE = "CAST({} AS INTEGER)"
+    """Of a positive number."""
 
     def close(self) -> None:
         self._db.close()
@@ -99,21 +94,22 @@ class LedgerView:
 
     def hold(self) -> None:
         """From now on all is read as it is now, also while a run writes; until `close`."""
-        if not self._db.in_transaction:
-            self._db.execute("BEGIN")
+        raise NotImplementedError
 
     def runs(self, campaign: CampaignRecord) -> list[tuple[float, float | None]]:
         """When each of its runs began and ended; None: it is under way, or was killed."""
-        return self._db.execute(
+        found: list[tuple[float, float | None]] = self._db.execute(
             "SELECT started_at, ended_at FROM run WHERE campaign_id = ? ORDER BY started_at",
             (campaign.id,),
         ).fetchall()
+        return found
 
     def acceptances(self, campaign: CampaignRecord) -> Acceptances | None:
         """None: nobody is accepted."""
         found = self._db.execute(
             "SELECT min(last_attempt_at), max(last_attempt_at),"
-            " sum(in_doubt_events > 0 AND reason = ''), sum(reason <> '')"
+            " count(*) FILTER (WHERE in_doubt_events > 0 AND reason = ''),"
+            " count(*) FILTER (WHERE reason <> '')"
             " FROM recipient WHERE campaign_id = ? AND state = 'accepted'",
             (campaign.id,),
         ).fetchone()
@@ -125,12 +121,11 @@ class LedgerView:
         """(when, how many) of the messages that were accepted, by when they left: all of each so
         many `seconds` together, oldest first.
         """
-        yield from self._db.execute(
+        when = self._WHOLE.format("last_attempt_at / ?")
+        yield from self._db.rows(
             "SELECT max(last_attempt_at), count(*) FROM recipient"
-            " WHERE campaign_id = ?2 AND state = 'accepted'"
-            " GROUP BY CAST(last_attempt_at / ?1 AS INTEGER)"
-            " ORDER BY CAST(last_attempt_at / ?1 AS INTEGER)",
-            (seconds, campaign.id),
+            f" WHERE campaign_id = ? AND state = 'accepted' GROUP BY {when} ORDER BY 1",
+            (campaign.id, seconds),
         )
 
     def domains(
@@ -138,7 +133,8 @@ class LedgerView:
     ) -> tuple[list[tuple[str, int, int]], int]:
         """(domain, accepted, people) of the `limit` largest, and how many domains there are."""
         rows = self._db.execute(
-            "SELECT domain, sum(state = 'accepted'), count(*) AS people, count(*) OVER ()"
+            "SELECT domain, count(*) FILTER (WHERE state = 'accepted'), count(*) AS people,"
+            " count(*) OVER ()"
             " FROM recipient WHERE campaign_id = ?"
             " AND state NOT IN ('invalid', 'duplicate', 'suppressed')"
             " GROUP BY domain ORDER BY people DESC, domain LIMIT ?",
@@ -148,7 +144,7 @@ class LedgerView:
 
     def not_accepted(self, campaign: CampaignRecord) -> Iterator[Alike]:
         """Who is not accepted, counted by all that is recorded, one domain after another."""
-        rows = self._db.execute(
+        rows = self._db.rows(
             "SELECT domain, state, phase, reply, reason, count(*) FROM recipient"
             f" WHERE campaign_id = ? AND state IN ({marks(NOT_ACCEPTED)})"
             " GROUP BY domain, state, phase, reply, reason ORDER BY domain",
@@ -178,7 +174,7 @@ class LedgerView:
         """One dictionary per recipient, in the order of enrolment; no `states` means all."""
         rows = self._in_states(
             "address, state, source, reason, reply, attempts, in_doubt_events, phase, message_id,"
-            f" fields, {_EVENTS}",
+            f" fields, {self._EVENTS}",
             campaign,
             states,
         )
@@ -207,12 +203,12 @@ class LedgerView:
 
     def _in_states(
         self, columns: str, campaign: CampaignRecord, states: Collection[State]
-    ) -> sqlite3.Cursor:
+    ) -> Iterator[Any]:
         # All of them stand in order in the table itself; a few are found by the index, and sorted.
         where = f"WHERE campaign_id = ? AND state IN ({marks(states)})"
         if not states:
             where = "NOT INDEXED WHERE campaign_id = ?"
-        return self._db.execute(
+        return self._db.rows(
             f"SELECT {columns} FROM recipient {where} ORDER BY id", (campaign.id, *states)
         )
 
@@ -226,27 +222,46 @@ class LedgerView:
     def _people_after(
         self, campaign: CampaignRecord, states: Collection[State], after_id: int
     ) -> list[tuple[int, str, str, str]]:
-        return self._db.execute(
+        found: list[tuple[int, str, str, str]] = self._db.execute(
             "SELECT id, address, fields, source FROM recipient NOT INDEXED WHERE campaign_id = ?"
             f" AND state IN ({marks(states)}) AND id > ? ORDER BY id LIMIT ?",
             (campaign.id, *states, after_id, PORTION),
         ).fetchall()
+        return found
 
     def who_has_it(self, campaign: CampaignRecord) -> Iterator[str]:
         """The `address_key` of everyone who has it, or may have it."""
-        rows = self._db.execute(
+        rows = self._db.rows(
             f"SELECT address_key FROM recipient WHERE campaign_id = ? AND {HAS_IT}", (campaign.id,)
         )
         yield from (key for [key] in rows)
 
     def suppressed(self) -> Iterator[tuple[str, str, float]]:
         """(address, reason, since when) of everyone who is never sent to, by address."""
-        yield from self._db.execute(
-            "SELECT address, reason, at FROM suppression ORDER BY address_key"
-        )
+        yield from self._db.rows("SELECT address, reason, at FROM suppression ORDER BY address_key")
 
 
-def find_campaign(db: sqlite3.Connection, name: str) -> CampaignRecord | None:
+class SqliteView(LedgerView):
+    """The ledger in the file at `path`."""
+
+    _db: SqliteDatabase
+
+    def __init__(self, path: Path) -> None:
+        try:
+            self._db = read_only(path)
+            if version_of(self._db, str(path)) < VERSION:  # nothing was written yet, or long ago
+                self._db.close()
+                self._db = copied(path)
+        except sqlite3.Error as error:
+            kind = NoLedgerError if error.sqlite_errorname == "SQLITE_NOTADB" else LedgerError
+            raise kind(f"{path}: {error}") from error
+
+    def hold(self) -> None:
+        if not self._db.in_transaction:
+            self._db.execute("BEGIN")
+
+
+def find_campaign(db: Database, name: str) -> CampaignRecord | None:
     row = db.execute(
         "SELECT id, name, seed, content_digest, meant_again_digest, meant_again_reading,"
         " proven_digest, proven_reading, cancelled_at FROM campaign WHERE name = ?",
@@ -255,7 +270,7 @@ def find_campaign(db: sqlite3.Connection, name: str) -> CampaignRecord | None:
     return CampaignRecord(*row) if row else None
 
 
-def tally(db: sqlite3.Connection, campaign: CampaignRecord) -> dict[State, int]:
+def tally(db: Database, campaign: CampaignRecord) -> dict[State, int]:
     rows = db.execute(
         "SELECT state, count(*) FROM recipient WHERE campaign_id = ? GROUP BY state", (campaign.id,)
     )

@@ -4,7 +4,6 @@ import os
 import threading
 import time
 from collections.abc import Callable, Mapping
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ from bulkmail.campaign import Campaign, read_campaign
 from bulkmail.compose.message import Composer
 from bulkmail.compose.templates import RenderError
 from bulkmail.errors import BulkmailError, CampaignError, Problem
-from bulkmail.ledger import LedgerView, Person
+from bulkmail.ledger import Person
 from bulkmail.model import State
 from bulkmail.preview.mistakes import problems_of, with_lines
 from bulkmail.preview.opened import Opened, opened
@@ -92,10 +91,11 @@ class Preview:
 
     def _read(self) -> None:
         campaign = read_campaign(self._path, self._settings)
-        seed = _seed_of(campaign) or self._seed
+        past = self._past(campaign)
+        seed = past.seed(campaign.name) or self._seed
         people_of = _people_of(campaign)
         if self._people is None or people_of != self._people_of:
-            before, self._people = self._people, People(campaign, self._past(campaign))
+            before, self._people = self._people, People(campaign, past)
             self._people_of = people_of
             self._people_edition += 1
             if before is not None:
@@ -216,12 +216,3 @@ def _people_of(campaign: Campaign) -> tuple[Any, ...]:
         campaign.names_in_headers(),
         stamps(data_files(campaign)),
     )
-
-
-def _seed_of(campaign: Campaign) -> bytes | None:
-    """That of a campaign which has begun: Message-IDs and boundaries are what they will be."""
-    if not os.path.isfile(campaign.ledger_path):
-        return None
-    with closing(LedgerView(campaign.ledger_path)) as ledger:
-        record = ledger.campaign(campaign.name)
-        return record.seed if record else None

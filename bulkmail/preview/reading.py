@@ -27,6 +27,8 @@ class Past(Protocol):
 
     def suppressed(self) -> Iterator[tuple[str, str]]: ...
 
+    def seed(self, name: str) -> bytes | None: ...
+
 
 class People:
     """Everyone in the sources of `campaign`, as far as they are read. Nothing is recorded."""

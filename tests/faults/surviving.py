@@ -11,7 +11,7 @@ import time
 from dataclasses import replace
 from unittest import mock
 
-from bulkmail.ledger import LedgerView
+from bulkmail.ledger import SqliteView
 from bulkmail.model import Rate, Recipient, State
 from bulkmail.sandbox.receiving import Hangup
 from bulkmail.smtp.conversation import WINDOW
@@ -52,7 +52,7 @@ class Command:
         return await self.end()
 
     def seen(self, status: int, said: str) -> Seen:
-        world, view = self.world, LedgerView(self.world.folder / "bulkmail.sqlite")
+        world, view = self.world, SqliteView(self.world.folder / "bulkmail.sqlite")
         record = view.campaign("letter")
         assert record is not None
         rows = {row["email"]: row for row in view.report(record, [])}

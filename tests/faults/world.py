@@ -17,7 +17,7 @@ from unittest import mock
 from bulkmail import pace
 from bulkmail.delivery import Delivery, Limits, Stop
 from bulkmail.errors import ExitStatus
-from bulkmail.ledger import CampaignLedger, CampaignRecord, LedgerView, SqliteLedger
+from bulkmail.ledger import CampaignLedger, CampaignRecord, SqliteLedger, SqliteView
 from bulkmail.model import Envelope, MailObject, Outcome, Phase, Rate, Recipient, Row, State
 from bulkmail.pace import DomainPaces, Pace
 from bulkmail.sandbox.server import make_certificate
@@ -228,7 +228,7 @@ class World:
     def rows(self) -> dict[int, dict[str, Any]]:
         """What the ledger has of everyone, by number."""
         _, record = self.enrol()
-        view = LedgerView(self.folder / "bulkmail.sqlite")
+        view = SqliteView(self.folder / "bulkmail.sqlite")
         try:
             return {int(_number(row["email"])): row for row in view.report(record, [])}
         finally:

@@ -1,0 +1,96 @@
+"""A connection to PostgreSQL that understands the SQL which the ledger shares with SQLite."""
+
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+import psycopg
+
+from bulkmail.errors import LedgerError
+
+SCHEMA = "bulkmail"
+_CONNECT: dict[str, Any] = {
+    "client_encoding": "UTF8",
+    "connect_timeout": 10,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 20_000,
+}
+"""A server that is gone is noticed within so many seconds, of the last in milliseconds."""
+_HINT = re.compile(r"\bNOT INDEXED\b|\bINDEXED BY \w+")
+
+
+class ConnectionLostError(LedgerError):
+    """The server was stopped, or cannot be reached: later it may be."""
+
+
+class PostgresDatabase:
+    """See `database.Database`. Raises LedgerError with the ledger's name, ConnectionLostError if
+    there is no connection, or none any more.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.name = name_of(url)
+        with self._told():
+            self.connection = psycopg.connect(url, autocommit=True, **_CONNECT)
+            self.connection.execute(
+                "SELECT set_config('search_path', %s, false),"
+                " CASE current_setting('synchronous_commit') WHEN 'off'"
+                " THEN set_config('synchronous_commit', 'on', false) END",
+                (SCHEMA,),
+            )
+
+    def execute(self, sql: str, values: Any = (), /) -> Any:
+        with self._told():
+            return self.connection.execute(_translated(sql), values or None)
+
+    def executemany(self, sql: str, rows: Iterable[Any], /) -> Any:
+        with self._told():
+            cursor = self.connection.cursor()
+            cursor.executemany(_translated(sql), rows)
+            return cursor
+
+    def rows(self, sql: str, values: Any = (), /) -> Iterator[Any]:
+        with self._told(), self.connection.cursor() as cursor:
+            yield from cursor.stream(_translated(sql), values or None)
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """All of the block is kept, or, if it raises, nothing."""
+        with self._told(), self.connection.transaction():
+            yield
+
+    def copy(self, sql: str, rows: Iterable[tuple[Any, ...]]) -> None:
+        """COPY … FROM STDIN."""
+        with self._told(), self.connection.cursor() as cursor, cursor.copy(sql) as copy:
+            for row in rows:
+                copy.write_row(row)
+
+    def close(self) -> None:
+        self.connection.close()
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        try:
+            yield
+        except psycopg.Error as error:
+            lost = isinstance(error, psycopg.OperationalError) and error.sqlstate is None
+            lost = lost or (error.sqlstate or "").startswith(("08", "57P"))
+            kind = ConnectionLostError if lost else LedgerError
+            raise kind(f"{self.name}: {str(error).strip()}") from error
+
+
+@lru_cache(maxsize=200)
+def _translated(sql: str) -> str:
+    return _HINT.sub("", sql).replace("?", "%s")
+
+
+def name_of(url: str) -> str:
+    """The URL as it may be shown: without password and options."""
+    parts = urlsplit(url)
+    user, at, host = parts.netloc.rpartition("@")
+    return urlunsplit((parts.scheme, user.partition(":")[0] + at + host, parts.path, "", ""))

@@ -1,0 +1,195 @@
+"""The ledger in PostgreSQL, for those who plan a campaign and who decide about its recipients."""
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+import psycopg
+
+from bulkmail.errors import LedgerBusyError
+from bulkmail.ledger.contents import Contents
+from bulkmail.ledger.ledger import Ledger
+from bulkmail.ledger.postgres.connection import PostgresDatabase
+from bulkmail.ledger.postgres.enrolment import enrol
+from bulkmail.ledger.postgres.opening import LOCK, migrate
+from bulkmail.ledger.records import CampaignRecord, Enrolment
+from bulkmail.ledger.view import find_campaign
+from bulkmail.model import Row
+
+SHARD_PEOPLE = 1000
+"""At most, in one shard: it is in one worker's memory, and is done in some seconds."""
+LEAST_SHARDS = 12
+"""A short list is cut into smaller ones, so that some workers share it."""
+
+_SENDERS = """
+SELECT count(DISTINCT worker.id) FROM shard JOIN worker ON worker.id = shard.worker_id
+WHERE shard.campaign_id = ? AND lease_until > clock_timestamp()
+"""
+
+_STILL_IN_DOUBT = """
+UPDATE recipient SET state = 'in_doubt'
+WHERE campaign_id = ? AND state IN ('pending', 'deferred') AND in_doubt_events > 0
+    AND consented = 0
+"""
+
+_CUT = """
+INSERT INTO shard (campaign_id, first_id, last_id, people)
+SELECT %(campaign)s, min(id), max(id), count(*)
+FROM (
+    SELECT id, (row_number() OVER (ORDER BY id) - 1) / %(people)s AS part
+    FROM recipient WHERE campaign_id = %(campaign)s AND state IN ('pending', 'deferred')
+    ORDER BY id LIMIT %(limit)s
+) AS numbered
+GROUP BY part ORDER BY part
+RETURNING id
+"""
+
+
+class Queue(Protocol):
+    """The engine that hands shards out; see `bulkmail.engine`."""
+
+    def install(self, connection: psycopg.Connection[Any], /) -> None: ...
+    def enqueue(
+        self,
+        connection: psycopg.Connection[Any],
+        campaign_id: int,
+        shards: Sequence[int],
+        seconds: float,
+        /,
+    ) -> None: ...
+
+
+class PostgresLedger(Ledger):
+    """Held by one planner, or one who decides, for a campaign. Raises LedgerError everywhere, and
+    LedgerBusyError while somebody else does that, or workers send it.
+    """
+
+    _db: PostgresDatabase
+
+    def __init__(self, url: str, campaign: str, queue: Queue) -> None:
+        self._db = PostgresDatabase(url)
+        self._queue = queue
+        self.name = self._db.name
+        self.contents = Contents(self._db, self.name)
+        try:
+            migrate(self._db, queue.install)
+            self._hold(campaign)
+        except BaseException:
+            self.close()
+            raise
+
+    def _hold(self, campaign: str) -> None:
+        """Until the connection ends."""
+        lock = "SELECT pg_try_advisory_lock(?, hashtext(?))"
+        if not self._db.execute(lock, (LOCK, campaign)).fetchone()[0]:
+            raise LedgerBusyError(
+                f'"{campaign}" is being prepared elsewhere, or somebody decides about it, in'
+                f" {self.name}. Let them finish"
+            )
+        if (known := find_campaign(self._db, campaign)) is not None:
+            self._refuse_while_sent(known)
+
+    def _refuse_while_sent(self, campaign: CampaignRecord) -> None:
+        [senders] = self._db.execute(_SENDERS, (campaign.id,)).fetchone()
+        if senders:
+            raise LedgerBusyError(
+                f'"{campaign.name}" is being sent by {senders} '
+                f"worker{'s' * (senders > 1)}. Watch it with `bulkmail status`, or end that with"
+                " `bulkmail pause`"
+            )
+
+    @contextmanager
+    def enrolling(self) -> Iterator[None]:
+        # While the question is asked, too.
+        self._db.execute("SET idle_in_transaction_session_timeout = 0")
+        with super().enrolling():
+            yield
+
+    def campaign(self, name: str, now: float) -> CampaignRecord:
+        self._db.execute(
+            "INSERT INTO campaign (name, seed, created_at) VALUES (?, ?, ?)"
+            " ON CONFLICT (name) DO NOTHING",
+            (name, os.urandom(32), now),
+        )
+        record = find_campaign(self._db, name)
+        assert record is not None
+        self._keep_workers_out(record)
+        return record
+
+    def _keep_workers_out(self, campaign: CampaignRecord) -> None:
+        """To the end of the transaction nobody takes its shards; see `shards.Lease.take`."""
+        self._db.execute("SELECT 1 FROM campaign WHERE id = ? FOR UPDATE", (campaign.id,))
+        self._refuse_while_sent(campaign)
+
+    def enrol(
+        self,
+        campaign: CampaignRecord,
+        rows: Iterable[Row],
+        excluded: Iterable[tuple[str, str]] = (),
+    ) -> Enrolment:
+        return enrol(self._db, campaign, rows, excluded)
+
+    def recover(self, campaign: CampaignRecord, now: float) -> int:
+        with self._transaction():
+            self._keep_workers_out(campaign)
+            self._db.execute(
+                "UPDATE shard SET epoch = epoch + 1, worker_id = NULL WHERE campaign_id = ?",
+                (campaign.id,),
+            )
+            [number] = self._db.execute(
+                "SELECT recover(?, 0, 9223372036854775807, ?)", (campaign.id, now)
+            ).fetchone()
+            self._db.execute(_STILL_IN_DOUBT, (campaign.id,))
+        return int(number)
+
+    # -- runs ------------------------------------------------------------------------------------
+
+    def begin_run(self, campaign: CampaignRecord, now: float) -> int:
+        self._db.execute(
+            "UPDATE run SET ended_at = started_at WHERE ended_at IS NULL AND campaign_id = ?",
+            (campaign.id,),
+        )
+        sql = "INSERT INTO run (campaign_id, started_at) VALUES (?, ?) RETURNING id"
+        [id_] = self._db.execute(sql, (campaign.id, now)).fetchone()
+        return int(id_)
+
+    def hand_out(
+        self,
+        campaign: CampaignRecord,
+        content_id: int,
+        edition: str,
+        files: Iterable[tuple[str, bytes]],
+        *,
+        limit: int | None,
+        after_seconds: float,
+    ) -> int:
+        """Cuts whoever is unsent, `limit` of them at most, into shards, and queues these for
+        workers from in so many seconds on; how many.
+
+        `edition` is what workers need for the content `content_id`; `files` are (SHA-256, content)
+        of those that it names. In the transaction of `enrolling`.
+        """
+        for file in files:
+            self._db.execute("INSERT INTO shared_file VALUES (?, ?) ON CONFLICT DO NOTHING", file)
+        self._db.execute("DELETE FROM shard WHERE campaign_id = ?", (campaign.id,))
+        self._db.execute(
+            "UPDATE campaign SET is_open = true, content_id = ?, edition = ?, stopped_for = ''"
+            " WHERE id = ?",
+            (content_id, edition, campaign.id),
+        )
+        [unsent] = self._db.execute(
+            "SELECT count(*) FROM recipient"
+            " WHERE campaign_id = ? AND state IN ('pending', 'deferred')",
+            (campaign.id,),
+        ).fetchone()
+        each = max(1, min(SHARD_PEOPLE, -(-min(unsent, limit or unsent) // LEAST_SHARDS)))
+        values = {"campaign": campaign.id, "people": each, "limit": limit}
+        shards = [id_ for [id_] in self._db.execute(_CUT, values)]
+        self._queue.enqueue(self._db.connection, campaign.id, shards, after_seconds)
+        return len(shards)
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        with self._db.transaction():
+            yield
