@@ -6,16 +6,25 @@ apart by its epoch (`bulkmail.ledger.postgres`). One queue for each campaign, so
 only for those that it can send. Another engine would be another file like this one.
 """
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from datetime import timedelta
 from typing import Any
 
 import psycopg
-from pgqueuer.adapters.drivers.psycopg import SyncPsycopgDriver
+from pgqueuer.adapters.drivers.psycopg import PsycopgDriver, SyncPsycopgDriver
 from pgqueuer.adapters.persistence.qb import QueryBuilderEnvironment
-from pgqueuer.queries import SyncQueries
+from pgqueuer.core.qm import QueueManager
+from pgqueuer.domain.errors import RetryRequested
+from pgqueuer.domain.models import Job
+from pgqueuer.domain.types import QueueEntrypoint
+from pgqueuer.queries import Queries, SyncQueries
+from psycopg import AsyncConnection
 
-SHARDS_AT_ONCE = 10_000
+QUEUED_AT_ONCE = 10_000
+AT_ONCE = 4
+"""Shards that a worker has at most, so that the next one is there when one is done."""
+LOOK_SECONDS = 1.0
+"""So often it looks for shards that it was not told of."""
 
 
 def queue_of(campaign_id: int) -> str:
@@ -31,18 +40,100 @@ def install(connection: psycopg.Connection[Any]) -> None:
 def enqueue(
     connection: psycopg.Connection[Any], campaign_id: int, shards: Sequence[int], seconds: float
 ) -> None:
-    """Hands out `shards` from in so many seconds on, once the transaction that is under way is
-    committed. The connection is one that commits each statement by itself, as the engine wants, but
-    for that transaction, which was begun by a statement.
+    """Hands out those of `shards` that are not queued yet, from in so many seconds on, once the
+    transaction that is under way is committed. The connection is one that commits each statement by
+    itself, as the engine wants, but for that transaction, which was begun by a statement.
     """
     queries = SyncQueries(SyncPsycopgDriver(connection))
     name, after = queue_of(campaign_id), timedelta(seconds=seconds)
-    for start in range(0, len(shards), SHARDS_AT_ONCE):
-        portion = shards[start : start + SHARDS_AT_ONCE]
+    for start in range(0, len(shards), QUEUED_AT_ONCE):
+        portion = shards[start : start + QUEUED_AT_ONCE]
         number = len(portion)
         queries.enqueue(
             [name] * number,
             [str(shard).encode("ascii") for shard in portion],
             [0] * number,
             [after] * number,
+            [str(shard) for shard in portion],
+            on_conflict="skip",
         )
+
+
+class Again(Exception):
+    """A shard is to be handed out again in so many seconds, to whomever."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = max(0.0, seconds)
+        super().__init__(f"again in {self.seconds:g} s")
+
+
+class _Driver(PsycopgDriver):
+    """Listens on one connection and asks on another: waiting for a notification holds a connection
+    for a second, in which it could ask nothing.
+    """
+
+    def __init__(self, listening: AsyncConnection[Any], asking: AsyncConnection[Any]) -> None:
+        super().__init__(listening)
+        self._asking = PsycopgDriver(asking)
+
+    async def fetch(self, query: str, *args: object) -> list[dict[str, object]]:
+        return await self._asking.fetch(query, *args)
+
+    async def execute(self, query: str, *args: object) -> str:
+        return await self._asking.execute(query, *args)
+
+
+class Engine:
+    """Hands shards to `take`, which returns once a shard is done, or raises Again. To be made
+    inside a running event loop, with two connections that commit each statement.
+
+    `lease_seconds` is after what time the shards of a worker that is gone are handed out again.
+    """
+
+    def __init__(
+        self,
+        listening: AsyncConnection[Any],
+        asking: AsyncConnection[Any],
+        take: Callable[[int, int], Awaitable[None]],
+        lease_seconds: float,
+    ) -> None:
+        self._manager = QueueManager(Queries(_Driver(listening, asking)))
+        self._take = take
+        self._lease = timedelta(seconds=lease_seconds)
+        self._known: set[int] = set()
+        # It wants at least one, and none of these is ever queued.
+        self._register("bulkmail-none", 0)
+
+    def send(self, campaigns: Collection[int]) -> None:
+        """From now on hands out shards of these campaigns, and of no others."""
+        for campaign_id in self._known.difference(campaigns):
+            self._manager.entrypoint_registry.pop(QueueEntrypoint(queue_of(campaign_id)), None)
+        for campaign_id in set(campaigns).difference(self._known):
+            self._register(queue_of(campaign_id), campaign_id)
+        self._known = set(campaigns)
+
+    async def run(self) -> None:
+        """Until `stop`, and until every shard that was handed out is done. Raises what the database
+        raises.
+        """
+        await self._manager.run(
+            dequeue_timeout=timedelta(seconds=LOOK_SECONDS),
+            batch_size=AT_ONCE // 2,
+            max_concurrent_tasks=AT_ONCE,
+            heartbeat_timeout=self._lease,
+            log_aggregation_interval=timedelta(0),
+        )
+
+    def stop(self) -> None:
+        self._manager.shutdown.set()
+
+    def _register(self, name: str, campaign_id: int) -> None:
+        async def take(job: Job) -> None:
+            try:
+                await self._take(campaign_id, int(job.payload or b"0"))
+            except Again as again:
+                raise RetryRequested(timedelta(seconds=again.seconds)) from None
+            except Exception as error:  # whatever it is: the shard is not done
+                raise RetryRequested(timedelta(seconds=LOOK_SECONDS)) from error
+
+        self._manager.entrypoint(name, accepts_context=False)(take)

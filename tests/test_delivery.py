@@ -610,10 +610,10 @@ async def test_a_ledger_that_fails_stops_the_run_before_the_next_dot(
     )
 
     def failed() -> None:
-        delivery.stop(Stop(ExitStatus.LEDGER, str(ledger.failure)))
+        delivery.stop(Stop(ExitStatus.LEDGER, str(ledger.commits.failure)))
         delivery.abort("the ledger cannot be written")
 
-    ledger.on_failure = failed
+    ledger.commits.on_failure = failed
     stop = await delivery.run()
     await ledger.close()
     assert stop is not None and stop.status is ExitStatus.LEDGER

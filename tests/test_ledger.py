@@ -641,10 +641,10 @@ async def test_changes_that_arrive_during_a_commit_share_the_next(
     monkeypatch.setattr(ledger, "record", slow_record)
     recipients, _ = await changes.claim(100, 1.0)
     intents = [asyncio.ensure_future(changes.intend([intent(r.id)])) for r in recipients[:1]]
-    while changes._waiting or changes._task is None:
+    while changes.commits.waiting or changes.commits._task is None:
         await asyncio.sleep(0)
     intents += [asyncio.ensure_future(changes.intend([intent(r.id)])) for r in recipients[1:]]
-    while len(changes._waiting) < 99:
+    while len(changes.commits.waiting) < 99:
         await asyncio.sleep(0)
     first_may_end.set()
     assert all(await asyncio.gather(*intents))
@@ -836,7 +836,7 @@ async def test_after_a_failed_commit_nothing_is_intended(
     ledger.enrol(campaign, people(600))
     changes = changes_of(ledger, campaign)
     failures = []
-    changes.on_failure = lambda: failures.append(str(changes.failure))
+    changes.commits.on_failure = lambda: failures.append(str(changes.commits.failure))
     recipients, _ = await changes.claim(600, 1.0)
     pages = ledger._db.execute("PRAGMA page_count").fetchone()[0]
     ledger._db.execute(f"PRAGMA max_page_count = {pages + 2}")

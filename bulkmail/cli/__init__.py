@@ -24,6 +24,7 @@ from bulkmail.cli.status import status
 from bulkmail.cli.suppress import suppress
 from bulkmail.cli.test import test
 from bulkmail.cli.unread import open_what_is_closed
+from bulkmail.cli.worker import worker
 from bulkmail.errors import BulkmailError, ExitStatus
 
 
@@ -71,6 +72,6 @@ def commands() -> None:
 for command in (
     *(init, check, preview, test, run, status, report),
     *(retry, settle, pause, cancel),
-    *(suppress, sandbox, schema),
+    *(worker, suppress, sandbox, schema),
 ):
     commands.add_command(command)

@@ -84,11 +84,15 @@ def database_home(url: str) -> Home:
         from bulkmail import engine
         from bulkmail.ledger.postgres import PostgresHome
     except ModuleNotFoundError as error:
-        if error.name not in ("psycopg", "pgqueuer"):
-            raise
-        message = "a ledger in PostgreSQL needs its extra: pip install 'bulkmail[postgres]'"
-        raise SecretError(message) from None
+        raise without_postgres(error) from None
     return PostgresHome(url, engine)
+
+
+def without_postgres(error: ModuleNotFoundError) -> Exception:
+    """What to raise where something for a ledger in PostgreSQL could not be imported."""
+    if error.name not in ("psycopg", "pgqueuer"):
+        return error
+    return SecretError("a ledger in PostgreSQL needs its extra: pip install 'bulkmail[postgres]'")
 
 
 def file_home(path: Path) -> SqliteHome:

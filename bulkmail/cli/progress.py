@@ -27,6 +27,7 @@ class RunProgress:
     def __init__(self, total: int, deferred: int = 0) -> None:
         self.counts: dict[State, int] = {State.DEFERRED: deferred}
         self._total = total
+        self._by_all = self._workers = 0
         self._waits = ("", 0.0)
         self._next_look = time.monotonic()
         self._bar: Progress | None = None
@@ -76,9 +77,18 @@ class RunProgress:
             self._look_again_in(SECONDS_BETWEEN_LINES)
             self.say(f"waiting: {self._waits[0]}")
 
+    def left(self, people: int, workers: int) -> None:
+        """So many are left for all `workers` together, who settle some that are not told here."""
+        self._by_all = self._total - people
+        self._workers = workers
+        if time.monotonic() >= self._next_look:
+            self._show()
+
     def _show(self) -> None:
-        done = sum(self.counts.values()) - self.counts[State.DEFERRED]
+        done = max(self._by_all, sum(self.counts.values()) - self.counts[State.DEFERRED])
         states = text.states(self.counts)
+        if self._workers > 1:
+            states = f"by {self._workers} workers · here {states}"
         if self._bar is None:
             self._look_again_in(SECONDS_BETWEEN_LINES)
             self.say(f"{done:,} of {self._total:,}: {states}")

@@ -2,18 +2,20 @@
 
 import asyncio
 import time
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Coroutine
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import click
 
 from bulkmail.campaign import Campaign, read_campaign
 from bulkmail.campaign.values import duration
 from bulkmail.cli import options, text
-from bulkmail.cli.deliver import deliver
+from bulkmail.cli.deliver import Bounds, deliver
 from bulkmail.cli.dry_run import dry_run as run_dry
+from bulkmail.cli.loop import loop_factory
 from bulkmail.cli.past import Past
 from bulkmail.cli.plan import Plan, fingerprint, planned
 from bulkmail.cli.question import (
@@ -24,9 +26,9 @@ from bulkmail.cli.question import (
 )
 from bulkmail.cli.summary import Summary
 from bulkmail.cli.unread import may_be_unread
-from bulkmail.errors import ExitStatus
-from bulkmail.ledger import SqliteLedger
-from bulkmail.model import Submission
+from bulkmail.delivery import Stop
+from bulkmail.errors import CampaignError, ExitStatus
+from bulkmail.ledger import Home, Ledger
 from bulkmail.sandbox import Sandbox
 from bulkmail.transport.eml import file_name
 
@@ -43,6 +45,11 @@ class Flags:
     cancel_removed: bool
     new: bool
     approved: str | None
+    detach: bool
+
+    @property
+    def bounds(self) -> Bounds:
+        return Bounds(self.limit, self.wait_seconds, self.as_json)
 
     @property
     def asks(self) -> bool:
@@ -79,6 +86,7 @@ def _duration(context: click.Context, parameter: click.Parameter, value: str) ->
     help="Ask nothing, and refuse if content or recipients are not those that `check` showed.",
 )
 @click.option("--accept-changes", is_flag=True, help="Send on although the content has changed.")
+@click.option("--detach", is_flag=True, help="Plan, and leave the sending to `bulkmail worker`.")
 @options.cancel_removed_flag
 @options.new_flag
 @options.set_option
@@ -97,6 +105,7 @@ def run(
     cancel_removed: bool,
     new: bool,
     approved: str | None,
+    detach: bool,
     settings: dict[str, str],
 ) -> None:
     """Send the campaign in FILE. Run again, it continues: nobody gets it twice.
@@ -111,9 +120,11 @@ def run(
         raise click.UsageError("--dry-run sends nothing, not even to the sandbox; use one of them")
     if dry_run and limit is not None:
         raise click.UsageError("--limit bounds what is sent; --dry-run looks at everyone")
+    if detach and (dry_run or in_sandbox):
+        raise click.UsageError("--detach belongs to a run that sends")
     if dry_run and approved:
         raise click.UsageError("--dry-run sends nothing that would be approved")
-    flags = Flags(yes, limit, wait, as_json, accept_changes, cancel_removed, new, approved)
+    flags = Flags(yes, limit, wait, as_json, accept_changes, cancel_removed, new, approved, detach)
     campaign = read_campaign(file, settings)
     if dry_run:
         folder = out or Path("dry-run") / file_name(campaign.name)
@@ -130,13 +141,15 @@ def run(
 
 def _send(campaign: Campaign, flags: Flags, sandbox: Sandbox | None) -> ExitStatus:
     """Plans, asks, sends, sums up."""
-    ledger = options.ledger_home(campaign, sandbox is not None).ledger(campaign.name)
-    past = Past(campaign, in_sandbox=sandbox is not None)
-    submission, run_id = None, 0
+    home = options.ledger_home(campaign, sandbox is not None)
+    if flags.detach and not home.is_shared:
+        raise CampaignError("--detach leaves it to workers, which need  ledger: postgresql://…")
+    ledger = home.ledger(campaign.name)
+    send = None
     with planned(
         campaign,
         ledger,
-        past,
+        Past(campaign, in_sandbox=sandbox is not None),
         cancel_removed=flags.cancel_removed,
         is_rehearsal=sandbox is not None,
         looks=flags.asks,
@@ -152,11 +165,22 @@ def _send(campaign: Campaign, flags: Flags, sandbox: Sandbox | None) -> ExitStat
             server = sandbox.submission if sandbox else campaign.server
             accept_changes = flags.accept_changes or flags.approved is not None
             ask(plan, server, flags.limit, yes=not flags.asks, accept_changes=accept_changes)
-            submission = sandbox.submission if sandbox else campaign.submission()
-            run_id = ledger.begin_run(plan.record, time.time())
-    assert isinstance(ledger, SqliteLedger)
-    summary = _deliver(plan, ledger, submission, run_id, flags, sandbox)
+            send = _begun(plan, home, ledger, flags, sandbox)
+    started = time.monotonic()
+    stop = None
+    if home.is_shared:
+        ledger.close()
+    if send is not None and not flags.detach:
+        with asyncio.Runner(loop_factory=loop_factory()) as runner:
+            stop = runner.run(send())
     ledger.close()
+    if send is not None and flags.detach:
+        click.echo(f"{text.people(plan.unsent)} left to workers")
+        click.echo(f"  watch them:     bulkmail status {campaign.path}")
+        return ExitStatus.DONE
+    with closing(home.view()) as view:
+        tally = view.tally(plan.record)
+    summary = Summary(plan, tally, time.monotonic() - started, stop, sandbox)
     with may_be_unread():
         if flags.as_json:
             click.echo(text.json_line(summary.as_json()))
@@ -165,36 +189,19 @@ def _send(campaign: Campaign, flags: Flags, sandbox: Sandbox | None) -> ExitStat
     return summary.status
 
 
-def _deliver(
-    plan: Plan,
-    ledger: SqliteLedger,
-    submission: Submission | None,
-    run_id: int,
-    flags: Flags,
-    sandbox: Sandbox | None,
-) -> Summary:
-    """Sends, unless there is no server because nobody is left."""
-    started = time.monotonic()
-    stop = None
-    if submission is not None:
-        delivery = deliver(
-            plan,
-            ledger,
-            submission,
-            run_id,
-            limit=flags.limit,
-            wait_seconds=flags.wait_seconds,
-            as_json=flags.as_json,
-        )
-        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-            stop = runner.run(delivery)
-    return Summary(plan, ledger.tally(plan.record), time.monotonic() - started, stop, sandbox)
+def _begun(
+    plan: Plan, home: Home, ledger: Ledger, flags: Flags, sandbox: Sandbox | None
+) -> Callable[[], Coroutine[Any, Any, Stop | None]]:
+    """Records, with the plan, that a run begins; what is to be awaited then to send."""
+    campaign = plan.campaign
+    if not home.is_shared:
+        submission = sandbox.submission if sandbox else campaign.submission()
+        run_id = ledger.begin_run(plan.record, time.time())
+        return lambda: deliver(plan, ledger, submission, run_id, flags.bounds)
+    from bulkmail.cli import share
 
-
-def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    """That of uvloop, which does the same for less, where it is installed; None: asyncio's own."""
-    try:
-        from uvloop import new_event_loop
-    except ImportError:
-        return None
-    return new_event_loop
+    if not flags.detach:
+        campaign.submission()  # has what this process needs to send
+    ledger.begin_run(plan.record, time.time())
+    share.hand_out(plan, ledger, flags.limit, detach=flags.detach)
+    return lambda: share.send_with_others(plan, home, flags.bounds)

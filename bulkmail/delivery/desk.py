@@ -173,6 +173,10 @@ class Desk:
         self.closed, self.is_empty = None, False
         self._queues.put_back(recipient, last=last)
 
+    def look_again(self) -> None:
+        """Whoever waits asks the ledger once more."""
+        self._queues.tell()
+
     def clock(self) -> float:
         """Seconds since the epoch, which never go back."""
         return self._queues.clock()

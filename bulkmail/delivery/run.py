@@ -74,6 +74,10 @@ class Delivery:
         """Takes nothing new; what is under way is waited for, for a bounded time."""
         self._halt.call(stop)
 
+    def look_again(self) -> None:
+        """Somebody may be claimed who could not be before."""
+        self._desk.look_again()
+
     def abort(self, cause: str) -> None:
         """Waits for nothing: what may have been taken is in doubt, the rest is released."""
         for session in tuple(self._shared.sessions):

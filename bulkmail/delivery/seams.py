@@ -86,8 +86,11 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Stop:
-    """Why a run ended before everyone was settled."""
+    """Why a run ended before everyone was settled. `for_all`: whoever sent this campaign, with this
+    account, would hear the same.
+    """
 
     status: ExitStatus
     reason: str
     resume_at: float | None = None
+    for_all: bool = False

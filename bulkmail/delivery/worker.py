@@ -71,7 +71,7 @@ class Shared:
             self.decide_refusals()
         elif undecided := self.refusals.take():
             said = f"the server refuses to go on: {undecided[-1][1]}"
-            self.halt.call(Stop(ExitStatus.UNAVAILABLE, said))
+            self.halt.call(Stop(ExitStatus.UNAVAILABLE, said, for_all=True))
 
     def decide_refusals(self) -> None:
         """Those refused so far are the recipients' own: they have failed."""
@@ -294,7 +294,8 @@ class Worker:
         """What an outcome means for the session, the pace and the run."""
         halt, desk = self._shared.halt, self._shared.desk
         if concern is Concern.RUN:
-            halt.call(Stop(ExitStatus.UNAVAILABLE, f"the server refuses to go on: {outcome}"))
+            said = f"the server refuses to go on: {outcome}"
+            halt.call(Stop(ExitStatus.UNAVAILABLE, said, for_all=True))
         elif concern is Concern.QUOTA:
             halt.call(desk.quota_used_up(str(outcome)))
         elif concern is Concern.SESSION:
@@ -325,7 +326,7 @@ class Worker:
             )
         else:
             return
-        shared.halt.call(Stop(ExitStatus.UNAVAILABLE, told))
+        shared.halt.call(Stop(ExitStatus.UNAVAILABLE, told, for_all=True))
 
     def _record(self, recipient: Recipient, began: float, state: State, outcome: Outcome) -> None:
         shared = self._shared

@@ -21,6 +21,11 @@ class Home(Protocol):
     @property
     def name(self) -> str: ...
 
+    @property
+    def is_shared(self) -> bool:
+        """Whether many processes may send from it at once."""
+        ...
+
     def exists(self) -> bool:
         """Whether anything was ever recorded there."""
         ...
@@ -72,6 +77,7 @@ class SqliteHome:
 
     path: Path
     name: str
+    is_shared: bool = False
 
     def exists(self) -> bool:
         return os.path.isfile(self.path)

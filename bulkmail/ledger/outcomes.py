@@ -81,13 +81,13 @@ def record(
 
     How many recipients were not in the state that a change begins from: nothing may be kept then.
     """
-    accepted, settled, intents = _sorted(changes)
+    accepted, settled, intents = in_kinds(changes)
     changed = _change(db, _ACCEPT, ((str(s.outcome.reply), s.recipient_id) for s in accepted))
     changed += _change(db, _SETTLE, map(_settlement_row, settled))
     remembered = ((s.at, s.recipient_id) for s in settled if s.state in _REMEMBERED)
     db.executemany(_REMEMBER, remembered)
     changed += _change(db, _INTEND, ((content_id, *_intent_row(intent)) for intent in intents))
-    db.executemany(_GRANT, _grant_rows(account, intents))
+    db.executemany(_GRANT, grant_rows(account, intents))
     return len(changes) - changed
 
 
@@ -99,7 +99,7 @@ def recover(db: sqlite3.Connection, campaign_id: int, now: float) -> int:
     return len(ids)
 
 
-def _sorted(
+def in_kinds(
     changes: Sequence[Intent | Settlement],
 ) -> tuple[list[Settlement], list[Settlement], list[Intent]]:
     """Those who were accepted, other outcomes, and intents."""
@@ -124,7 +124,7 @@ def _intent_row(intent: Intent) -> tuple[Any, ...]:
     return intent.message_id, intent.at, intent.at, intent.recipient_id
 
 
-def _grant_rows(account: str, intents: Sequence[Intent]) -> Iterator[tuple[Any, ...]]:
+def grant_rows(account: str, intents: Sequence[Intent]) -> Iterator[tuple[Any, ...]]:
     """All together under "", and by domain where the domain has rates: one row each."""
     granted: defaultdict[str, list[float]] = defaultdict(list)
     for intent in intents:

@@ -180,7 +180,7 @@ class World:
         peer.window = server.window
         changes = CampaignLedger(ledger, record, server.account, ledger.contents.id_of(record, "c"))
         dialled = Dialled(SubmissionServer(server, timeouts, self.remarks.append), before)
-        changes.on_failure = lambda: self._ledger_failed(changes)
+        changes.commits.on_failure = lambda: self._ledger_failed(changes)
         self.has_rates, self.limits = bool(rates), limits
         with mock.patch.object(pace, "FIRST_HOLD", hold):
             self.delivery = Delivery(
@@ -222,7 +222,7 @@ class World:
     def _ledger_failed(self, changes: CampaignLedger) -> None:
         """As the command does it."""
         assert self.delivery is not None
-        self.delivery.stop(Stop(ExitStatus.LEDGER, str(changes.failure)))
+        self.delivery.stop(Stop(ExitStatus.LEDGER, str(changes.commits.failure)))
         self.delivery.abort("the ledger cannot be written")
 
     def rows(self) -> dict[int, dict[str, Any]]:

@@ -19,6 +19,7 @@ class PostgresHome:
 
     url: str = field(repr=False)
     queue: Queue
+    is_shared: bool = True
 
     @property
     def name(self) -> str:
@@ -45,6 +46,14 @@ class PostgresHome:
 
     def has_stopped(self, campaign: CampaignRecord, seconds: float) -> bool:
         raise LedgerError("not yet")
+
+    def stopped_for(self, campaign: CampaignRecord) -> str:
+        """Why a worker stopped it for all; empty if none did."""
+        with closing(PostgresDatabase(self.url)) as db:
+            [why] = db.execute(
+                "SELECT stopped_for FROM campaign WHERE id = ?", (campaign.id,)
+            ).fetchone()
+        return str(why)
 
     def suppress(self, addresses: Iterable[str], reason: str, at: float) -> int:
         raise LedgerError("not yet")

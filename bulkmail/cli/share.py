@@ -1,0 +1,82 @@
+"""A plan handed out to workers, and this process as one of them."""
+
+import time
+from contextlib import closing
+
+import click
+
+from bulkmail.campaign.edition import edition_of
+from bulkmail.cli import text
+from bulkmail.cli.deliver import Bounds, event_of
+from bulkmail.cli.plan import Plan
+from bulkmail.cli.progress import RunProgress
+from bulkmail.cli.signals import ended_by_signals
+from bulkmail.cli.unread import may_be_unread
+from bulkmail.cluster.tenure import Charge
+from bulkmail.cluster.worker import Worker
+from bulkmail.delivery import Stop
+from bulkmail.errors import ExitStatus
+from bulkmail.ledger import Home, Ledger
+from bulkmail.ledger.postgres import PostgresHome, PostgresLedger
+from bulkmail.model import UNSENT, Outcome, Recipient, State
+
+
+def hand_out(plan: Plan, ledger: Ledger, limit: int | None, *, detach: bool) -> None:
+    """In the transaction of the plan: all that workers need, and its shards, queued for them."""
+    assert isinstance(ledger, PostgresLedger)
+    edition, files = edition_of(plan.campaign)
+    start_at = plan.campaign.file.start_at
+    wait = max(0.0, start_at.timestamp() - time.time()) if start_at else 0.0
+    ledger.hand_out(
+        plan.record, plan.content_id, edition, files.items(), limit=limit, after_seconds=wait
+    )
+
+
+async def send_with_others(plan: Plan, home: Home, bounds: Bounds) -> Stop | None:
+    """Sends until nothing of the plan is left, whoever sends it, or something stops this one."""
+    assert isinstance(home, PostgresHome)
+    progress = RunProgress(bounds.of(plan), plan.tally.get(State.DEFERRED, 0))
+    charge = Charge(
+        home.url,
+        _Shown(progress, as_json=bounds.as_json),
+        only=plan.record.id,
+        files=plan.campaign.folder,
+        wait_seconds=bounds.wait_seconds,
+    )
+    worker = Worker(charge)
+    with progress, ended_by_signals(worker, progress.say):
+        stop = await worker.run()
+    return stop or _why_it_is_closed(plan, home, bounds.limit)
+
+
+def _why_it_is_closed(plan: Plan, home: PostgresHome, limit: int | None) -> Stop | None:
+    """Nothing of the plan may be sent any more; None if nobody is left."""
+    with closing(home.view()) as view:
+        tally = view.tally(plan.record)
+    if not any(tally.get(state) for state in (*UNSENT, State.IN_FLIGHT)):
+        return None
+    if why := home.stopped_for(plan.record):
+        return Stop(ExitStatus.UNAVAILABLE, why)
+    if limit is not None:
+        return Stop(ExitStatus.CONTINUE, f"limited to {limit:,} in this run")
+    return Stop(ExitStatus.CONTINUE, "paused from another terminal")
+
+
+class _Shown:
+    """What this process settles, on its display or as lines of JSON."""
+
+    def __init__(self, progress: RunProgress, *, as_json: bool) -> None:
+        self._progress = progress
+        self._as_json = as_json
+        self.said = progress.say
+
+    def settled(self, campaign: str, recipient: Recipient, state: State, outcome: Outcome) -> None:
+        if state is State.PENDING:
+            return
+        self._progress.settled(state, was_deferred=recipient.due_at > 0)
+        if self._as_json:
+            with may_be_unread():
+                click.echo(text.json_line(event_of(recipient, state, outcome)))
+
+    def left(self, campaign: str, people: int, workers: int) -> None:
+        self._progress.left(people, workers)

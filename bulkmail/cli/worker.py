@@ -1,0 +1,68 @@
+"""`bulkmail worker`."""
+
+import asyncio
+import logging
+from pathlib import Path
+
+import click
+
+from bulkmail.cli import options, text
+from bulkmail.cli.loop import loop_factory
+from bulkmail.cli.signals import ended_by_signals
+from bulkmail.model import Outcome, Recipient, State
+
+
+@click.command()
+@click.option(
+    "--ledger",
+    "url",
+    envvar="BULKMAIL_LEDGER",
+    required=True,
+    metavar="URL",
+    help="postgresql://user@host/database; default: the environment's BULKMAIL_LEDGER.",
+)
+@click.option("--until-idle", is_flag=True, help="End when no campaign is being sent.")
+@click.option(
+    "--files",
+    type=click.Path(path_type=Path, file_okay=False, exists=True),
+    help="The folder of the campaign, for attachments that are for one person each.",
+)
+def worker(url: str, until_idle: bool, files: Path | None) -> None:
+    """Send for campaigns that were planned elsewhere, over a ledger in PostgreSQL.
+
+    Any number of workers, on any hosts, share the work; passwords come from each one's own
+    environment. Runs until it is stopped.
+
+    \b
+    Exit status: 0 nothing is left (--until-idle); 143 or 130 stopped by SIGTERM or Ctrl-C, after
+    what was under way; 74 the ledger cannot be written.
+    """
+    try:
+        from bulkmail.cluster.tenure import Charge
+        from bulkmail.cluster.worker import Worker
+    except ModuleNotFoundError as error:
+        raise options.without_postgres(error) from None
+    logging.getLogger("pgqueuer").setLevel(logging.CRITICAL)
+    charge = Charge(url, _Log(), files=files, until_idle=until_idle)
+
+    async def work() -> int:
+        sending = Worker(charge)
+        with ended_by_signals(sending, charge.observer.said):
+            stop = await sending.run()
+        return stop.status if stop else 0
+
+    with asyncio.Runner(loop_factory=loop_factory()) as runner:
+        raise SystemExit(runner.run(work()))
+
+
+class _Log:
+    """Lines on standard error."""
+
+    def settled(self, campaign: str, recipient: Recipient, state: State, outcome: Outcome) -> None:
+        pass
+
+    def left(self, campaign: str, people: int, workers: int) -> None:
+        pass
+
+    def said(self, what: str) -> None:
+        click.echo(text.visible(what), err=True)

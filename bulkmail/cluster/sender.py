@@ -1,0 +1,110 @@
+"""One campaign, sent by one worker, as long as shards of it come."""
+
+import asyncio
+import time
+from collections.abc import Callable
+
+from bulkmail.campaign import Campaign
+from bulkmail.cluster.limits import limits_of
+from bulkmail.delivery import Delivery, Stop
+from bulkmail.delivery.seams import Composer
+from bulkmail.errors import ExitStatus
+from bulkmail.ledger.postgres.sending import ShardLedger
+from bulkmail.ledger.postgres.shards import Shard
+from bulkmail.model import Outcome, Recipient, State, Submission
+from bulkmail.pace import DomainPaces, Pace
+from bulkmail.transport import SubmissionServer
+
+IDLE_SECONDS = 10.0
+"""Without a shard for so long, its sessions are ended."""
+
+
+class Sender:
+    """To be made inside a running event loop. `on_settled` is told every outcome and new state,
+    `on_remark` what a person should know.
+    """
+
+    def __init__(
+        self,
+        campaign: Campaign,
+        composer: Composer,
+        submission: Submission,
+        ledger: ShardLedger,
+        paces: tuple[Pace, DomainPaces],
+        on_settled: Callable[[Recipient, State, Outcome], None],
+        on_remark: Callable[[str], None],
+        *,
+        content_proven: bool,
+        wait_seconds: float,
+    ) -> None:
+        self.ledger = ledger
+        self.stopped: Stop | None = None
+        """Why it ended, if not because nothing was left."""
+        self._delivery = Delivery(
+            ledger,
+            SubmissionServer(submission, on_remark=on_remark),
+            composer,
+            *paces,
+            limits_of(campaign.file, wait_seconds=wait_seconds),
+            on_settled,
+            content_proven=content_proven,
+        )
+        ledger.commits.on_failure = self._ledger_failed
+        ledger.on_news = self._delivery.look_again
+        self._idle_since = time.monotonic()
+        self._task = asyncio.create_task(self._run())
+
+    @property
+    def has_ended(self) -> bool:
+        return self._task.done()
+
+    async def send(self, shard: Shard) -> float | None:
+        """None once everybody there is settled and recorded; else when those who are left may be
+        sent to, in seconds since the epoch.
+        """
+        done = self.ledger.add(shard)
+        if self._task.done():
+            self.ledger.give_back(time.time())
+        at = await done
+        await self.ledger.commits.flushed()
+        if self.ledger.commits.failure is not None:
+            return time.time()
+        self.ledger.forget(shard)
+        return at
+
+    def stop(self, stop: Stop) -> None:
+        """Takes nothing new; what is under way is waited for, for a bounded time."""
+        self._delivery.stop(stop)
+
+    def abort(self, cause: str) -> None:
+        """Waits for nothing."""
+        self._delivery.abort(cause)
+
+    async def ended(self) -> None:
+        """Waits until nothing is under way, and all is recorded, or is known not to be."""
+        await asyncio.wait([self._task])
+
+    async def _run(self) -> None:
+        watching = asyncio.create_task(self._watch())
+        try:
+            self.stopped = await self._delivery.run()
+        finally:
+            watching.cancel()
+            resume_at = self.stopped.resume_at if self.stopped else None
+            self.ledger.is_open = False
+            self.ledger.give_back(resume_at or time.time())
+            await self.ledger.commits.close()
+
+    async def _watch(self) -> None:
+        """Ends it when no shard came for a while."""
+        idle_since = time.monotonic()
+        while time.monotonic() - idle_since < IDLE_SECONDS:
+            await asyncio.sleep(1.0)
+            if self.ledger.shards:
+                idle_since = time.monotonic()
+        self.ledger.is_open = False
+        self._delivery.look_again()
+
+    def _ledger_failed(self) -> None:
+        """What is under way comes to its end, and is recorded later."""
+        self._delivery.stop(Stop(ExitStatus.LEDGER, str(self.ledger.commits.failure)))

@@ -1,0 +1,340 @@
+"""A worker's time under one lease: its connections, what it sends, and how that is ended."""
+
+import asyncio
+import os
+import socket
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ParamSpec, Protocol, TypeVar
+
+import psycopg
+from psycopg import AsyncConnection
+
+from bulkmail.campaign.edition import campaign_of
+from bulkmail.cluster.sender import Sender
+from bulkmail.compose.message import Composer
+from bulkmail.delivery import Stop
+from bulkmail.engine import Again, Engine, enqueue
+from bulkmail.errors import BulkmailError, ExitStatus, LedgerError
+from bulkmail.ledger.contents import Contents
+from bulkmail.ledger.postgres.connection import ConnectionLostError, PostgresDatabase
+from bulkmail.ledger.postgres.sending import ShardLedger
+from bulkmail.ledger.postgres.shards import Late, Lease, Shard, ShardBusyError, settle_late
+from bulkmail.model import Outcome, Recipient, State
+from bulkmail.pace import DomainPaces, Pace
+
+LOOK_SECONDS = 0.4
+"""So often a worker looks which campaigns are open: `pause` is heard within a second."""
+UNATTENDED_SECONDS = 5.0
+"""So often it looks for shards that the engine does not know of."""
+BUSY_SECONDS = 2.0
+"""A shard that cannot be taken yet is handed out again after so long."""
+FIRST_STEP_BACK, LONGEST_STEP_BACK = 30.0, 600.0
+"""For so long a worker leaves a campaign that it cannot send to others."""
+ENGINE_SECONDS = 10.0
+"""For so long the engine may take to end."""
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class Observer(Protocol):
+    """Whoever looks on."""
+
+    def settled(
+        self, campaign: str, recipient: Recipient, state: State, outcome: Outcome
+    ) -> None: ...
+    def left(self, campaign: str, people: int, workers: int) -> None:
+        """How many of it are in shards that are not done, and how many workers are alive."""
+        ...
+
+    def said(self, what: str) -> None: ...
+
+
+@dataclass(frozen=True)
+class Charge:
+    """What a worker is to send: whatever is open in the ledger at `url`, or `only` that campaign.
+
+    `files` holds attachments for one person each, of campaigns that have such; `until_idle`: it
+    ends when nothing is open.
+    """
+
+    url: str = field(repr=False)
+    observer: Observer
+    only: int | None = None
+    files: Path | None = None
+    until_idle: bool = False
+    wait_seconds: float = 3600.0
+    lease_seconds: float = 15.0
+
+
+@dataclass(slots=True)
+class _StepBack:
+    """From a campaign that this worker could not send: until when, and for how long next time."""
+
+    until: float = 0.0
+    seconds: float = FIRST_STEP_BACK
+
+
+class Tenure:
+    """An asynchronous context. `late` are outcomes of earlier ones, which are recorded first; those
+    that this one cannot record are added.
+    """
+
+    def __init__(self, charge: Charge, late: list[Late]) -> None:
+        self.stop: Stop | None = None
+        """Why it ends, or ended."""
+        self._charge = charge
+        self._late = late
+        self._told = asyncio.Event()
+        self._executor = ThreadPoolExecutor(1, thread_name_prefix="lease")
+        self._db: PostgresDatabase
+        self._lease: Lease
+        self._engine: Engine
+        self._connections: list[AsyncConnection[Any]] = []
+        self._databases: list[PostgresDatabase] = []
+        self._tasks: list[asyncio.Task[None]] = []
+        self._senders: dict[int, Sender] = {}
+        self._stepped_back: dict[int, _StepBack] = {}
+        self._names: dict[int, str] = {}
+        self._making = asyncio.Lock()
+
+    def end(self, stop: Stop) -> None:
+        """Takes nothing new; the first reason stays."""
+        self.stop = self.stop or stop
+        self._told.set()
+
+    def abort(self, cause: str) -> None:
+        """Waits for nothing that is under way."""
+        for sender in self._senders.values():
+            sender.abort(cause)
+
+    async def __aenter__(self) -> "Tenure":
+        try:
+            await self._begin()
+        except BaseException:
+            await self._close()
+            raise
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        reason = self.stop or Stop(ExitStatus.LEDGER, "the lease or the database was lost")
+        for sender in self._senders.values():
+            sender.stop(reason)
+        for sender in self._senders.values():
+            await sender.ended()
+            self._late += sender.ledger.late()
+        await self._end_engine()
+        with suppress(LedgerError):
+            await self._record_late()
+            await self._ask(self._lease.end)
+        await self._close()
+
+    async def hold(self) -> None:
+        """Until it is told to end, or nothing is open and it is to end then. Raises LedgerError
+        when the lease or the database is lost.
+        """
+        self._tasks = [
+            asyncio.create_task(self._renew()),
+            asyncio.create_task(self._attend()),
+            asyncio.create_task(self._engine.run()),
+        ]
+        while not self._told.is_set():
+            self._raise_what_failed()
+            if await self._choose():
+                return
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._told.wait(), LOOK_SECONDS)
+
+    # -- beginning and ending --------------------------------------------------------------------
+
+    async def _begin(self) -> None:
+        seconds = self._charge.lease_seconds
+        self._db = await self._database()
+        name = f"{socket.gethostname()}:{os.getpid()}"
+        self._lease = await self._ask(Lease, self._db, name, seconds)
+        await self._record_late()
+        listening, asking = await self._connect(), await self._connect()
+        self._engine = Engine(listening, asking, self._send, seconds)
+
+    async def _connect(self) -> AsyncConnection[Any]:
+        """For the engine."""
+        try:
+            connection = await AsyncConnection.connect(self._charge.url, autocommit=True)
+        except psycopg.Error as error:
+            raise ConnectionLostError(f"{self._db.name}: {error}") from error
+        self._connections.append(connection)
+        return connection
+
+    async def _record_late(self) -> None:
+        """What was heard while nothing could be recorded, each once."""
+        while self._late:
+            late = self._late[0]
+            await self._ask(settle_late, self._db, late)
+            self._late.remove(late)
+
+    async def _end_engine(self) -> None:
+        if not self._tasks:
+            return
+        self._engine.stop()
+        renewing, attending, engine = self._tasks
+        attending.cancel()
+        await asyncio.wait([engine], timeout=ENGINE_SECONDS)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.wait(self._tasks)
+        for task in (renewing, engine):
+            with suppress(asyncio.CancelledError, Exception):
+                task.result()
+
+    async def _close(self) -> None:
+        for connection in self._connections:
+            with suppress(psycopg.Error):
+                await connection.close()
+        for db in self._databases:
+            db.close()
+        self._executor.shutdown(wait=False)
+
+    # -- while it lasts --------------------------------------------------------------------------
+
+    async def _renew(self) -> None:
+        while True:
+            await asyncio.sleep(self._charge.lease_seconds / 3)
+            await self._ask(self._lease.renew)
+
+    async def _attend(self) -> None:
+        """Queues shards that nobody has and that the engine lost."""
+        while True:
+            await asyncio.sleep(UNATTENDED_SECONDS)
+            for campaign_id, shard in await self._ask(self._lease.unattended):
+                await self._ask(enqueue, self._db.connection, campaign_id, [shard], 0.0)
+
+    def _raise_what_failed(self) -> None:
+        for task in self._tasks:
+            if not task.done():
+                continue
+            error = task.exception()
+            if isinstance(error, LedgerError):
+                raise error
+            raise ConnectionLostError(f"{self._db.name}: {error}") from error
+
+    async def _choose(self) -> bool:
+        """Sends what is open now, and only that; whether there is nothing more to wait for."""
+        opened = set(await self._ask(self._lease.open_campaigns))
+        if self._charge.only is not None:
+            opened &= {self._charge.only}
+        for campaign_id, sender in tuple(self._senders.items()):
+            if sender.has_ended:
+                await self._heed(campaign_id, sender)
+            elif campaign_id not in opened:
+                sender.stop(Stop(ExitStatus.CONTINUE, "paused from another terminal"))
+            else:
+                people, workers = await self._ask(self._lease.left, campaign_id)
+                self._charge.observer.left(self._names[campaign_id], people, workers)
+        now = time.monotonic()
+        self._engine.send(
+            [id_ for id_ in opened if self._stepped_back.get(id_, _StepBack()).until <= now]
+        )
+        to_end = self._charge.until_idle or self._charge.only is not None
+        return to_end and not opened and not self._senders
+
+    async def _heed(self, campaign_id: int, sender: Sender) -> None:
+        """A sender has ended: what that means for the campaign, and for this worker."""
+        del self._senders[campaign_id]
+        self._late += sender.ledger.late()
+        if sender.ledger.commits.failure is not None:
+            raise sender.ledger.commits.failure
+        if (stop := sender.stopped) is None:
+            self._stepped_back.pop(campaign_id, None)
+            return
+        if self._charge.only is not None:
+            self.end(stop)
+        elif stop.for_all:
+            self._charge.observer.said(f"{self._names[campaign_id]}: {stop.reason}")
+            await self._ask(self._lease.stop_campaign, campaign_id, stop.reason, time.time())
+        elif stop.status is not ExitStatus.CONTINUE:
+            self._step_back(campaign_id, stop.reason)
+
+    def _step_back(self, campaign_id: int, why: str) -> None:
+        back = self._stepped_back.setdefault(campaign_id, _StepBack())
+        back.until = time.monotonic() + back.seconds
+        self._charge.observer.said(
+            f"{self._names.get(campaign_id, campaign_id)}: {why}; left to others for"
+            f" {back.seconds:g} s"
+        )
+        back.seconds = min(LONGEST_STEP_BACK, 2 * back.seconds)
+
+    # -- shards ----------------------------------------------------------------------------------
+
+    async def _send(self, campaign_id: int, shard_id: int) -> None:
+        """What the engine calls for a shard. Raises Again if it is not done."""
+        try:
+            shard = await self._ask(self._lease.take, shard_id)
+        except ShardBusyError:
+            raise Again(BUSY_SECONDS) from None
+        if shard is None:
+            return
+        at = await self._sent(campaign_id, shard)
+        if at is None and await self._ask(self._lease.finish, shard, time.time()):
+            return
+        if at is not None:
+            await self._ask(self._lease.hand_back, shard)
+        raise Again(at - time.time() if at is not None else 0.0)
+
+    async def _sent(self, campaign_id: int, shard: Shard) -> float | None:
+        """See `Sender.send`."""
+        try:
+            async with self._making:
+                sender = self._senders.get(campaign_id)
+                if sender is None or sender.has_ended:
+                    sender = await self._sender(campaign_id)
+        except LedgerError:
+            raise
+        except BulkmailError as error:
+            self._step_back(campaign_id, str(error))
+            if self._charge.only is not None:
+                self.end(Stop(error.status, str(error)))
+            return time.time()
+        return await sender.send(shard)
+
+    async def _sender(self, campaign_id: int) -> Sender:
+        handed = await self._ask(self._lease.campaign, campaign_id)
+        record = handed.record
+        self._names[campaign_id] = record.name
+        files = self._charge.files
+        file_of = self._lease.shared_file
+        campaign = await self._ask(campaign_of, handed.edition, file_of, files)
+        submission = campaign.submission()
+        composer = Composer(campaign.design, campaign.load, record.seed, campaign.open_file)
+        contents = Contents(self._db, self._db.name)
+        proven = await self._ask(contents.is_proven, record, handed.content_id)
+        db = await self._database()
+        ledger = ShardLedger(db, self._lease.worker_id, submission.account, handed.content_id)
+        observer = self._charge.observer
+        sender = Sender(
+            campaign,
+            composer,
+            submission,
+            ledger,
+            (Pace(campaign.file.rate), DomainPaces(campaign.file.rate_per_domain)),
+            lambda one, state, outcome: observer.settled(record.name, one, state, outcome),
+            lambda what: observer.said(f"{record.name}: {what}"),
+            content_proven=proven,
+            wait_seconds=self._charge.wait_seconds,
+        )
+        self._senders[campaign_id] = sender
+        return sender
+
+    async def _database(self) -> PostgresDatabase:
+        db = await self._ask(PostgresDatabase, self._charge.url)
+        self._databases.append(db)
+        return db
+
+    async def _ask(self, function: Callable[P, T], *args: P.args, **_: P.kwargs) -> T:
+        """In the thread to which the lease's connection belongs."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._executor, function, *args)

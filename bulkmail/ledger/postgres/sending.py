@@ -1,0 +1,224 @@
+"""A campaign's side of the ledger for a worker, who claims from the shards in its memory."""
+
+import asyncio
+import heapq
+import time
+from bisect import bisect
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+
+from bulkmail.ledger.group import Commits
+from bulkmail.ledger.postgres.connection import PostgresDatabase
+from bulkmail.ledger.postgres.shards import Late, Shard, record
+from bulkmail.model import Intent, Outcome, Phase, Recipient, Settlement, State
+
+LOOK_SECONDS = 1.0
+"""So often a worker that waits looks whether somebody can be claimed; it is told of it, too."""
+KEPT_SECONDS = 30.0
+"""A shard in which everybody left must wait for longer is given back until then."""
+
+_NOT_SENT = Outcome(Phase.QUEUED, None, "its intent could not be recorded")
+
+
+@dataclass(eq=False, slots=True)
+class _Held:
+    """A shard in memory: of how many it is not known yet what became of them, and how many of those
+    wait here to be tried again.
+    """
+
+    shard: Shard
+    done: asyncio.Future[float | None]
+    left: int
+    deferred: int = 0
+
+
+@dataclass(slots=True)
+class _Queue:
+    """Those who are claimed together: a domain apart, or all others."""
+
+    pending: deque[Recipient] = field(default_factory=deque)
+    deferred: list[tuple[float, int]] = field(default_factory=list)
+    """(due_at, id), a heap."""
+
+
+class ShardLedger:
+    """The ledger as the delivery loop sees it, see `delivery.seams.Ledger`.
+
+    `on_news` is called when somebody can be claimed who could not be before. While it `is_open`
+    more shards may come, so that nobody is never the answer.
+    """
+
+    def __init__(self, db: PostgresDatabase, worker_id: int, account: str, content_id: int) -> None:
+        self.commits = Commits(self._record)
+        self.on_news: Callable[[], None] = lambda: None
+        self.is_open = True
+        self._db = db
+        self._worker_id = worker_id
+        self._account = account
+        self._content_id = content_id
+        self._held: dict[int, _Held] = {}
+        self._of: dict[int, _Held] = {}
+        """The shard of each recipient of whom it is not known what became of them."""
+        self._people: dict[int, Recipient] = {}
+        """The same people, as they are to be sent to next."""
+        self._shards: tuple[Shard, ...] = ()
+        """Those of which something may still be recorded; read by the writer's thread, too."""
+        self._begun: dict[int, float] = {}
+        """When the last attempt of a recipient began."""
+        self._queues: dict[str | None, _Queue] = {None: _Queue()}
+
+    # -- shards ----------------------------------------------------------------------------------
+
+    @property
+    def shards(self) -> int:
+        return len(self._held)
+
+    def add(self, shard: Shard) -> asyncio.Future[float | None]:
+        """Takes the recipients of `shard` in. Done once each is settled, with None; or with when
+        the first who is left is due, if that is long, in seconds since the epoch.
+        """
+        done: asyncio.Future[float | None] = asyncio.get_running_loop().create_future()
+        held = _Held(shard, done, len(shard.recipients))
+        self._held[shard.id] = held
+        self._shards = tuple(sorted((*self._shards, shard), key=_first_id))
+        for one in shard.recipients:
+            self._of[one.id], self._people[one.id] = held, one
+            if one.due_at > time.time():
+                self._defer(one, one.due_at, held)
+            else:
+                self._queue(one.domain).pending.append(one)
+        self._look_at(held)
+        self.on_news()
+        return done
+
+    def give_back(self, at: float) -> None:
+        """Ends all shards that are held: who is left there may be sent to by others from `at` on.
+        Nobody may be under way.
+        """
+        for held in tuple(self._held.values()):
+            self._end(held, at)
+
+    def forget(self, shard: Shard) -> None:
+        """All of it is recorded."""
+        self._shards = tuple(other for other in self._shards if other is not shard)
+        for one in shard.recipients:
+            self._begun.pop(one.id, None)
+
+    # -- the delivery loop's ---------------------------------------------------------------------
+
+    async def claim(
+        self, limit: int, now: float, domain: str | None = None
+    ) -> tuple[list[Recipient], bool]:
+        """See `CampaignLedger.claim`."""
+        queue = self._queues[domain]
+        found = self._due(queue, max(1, limit // 2), now)
+        while queue.pending and len(found) < limit:
+            found.append(queue.pending.popleft())
+        found += self._due(queue, limit - len(found), now)
+        return found, not (queue.pending or (queue.deferred and queue.deferred[0][0] <= now))
+
+    def set_apart(self, domain: str) -> None:
+        others, apart = self._queues[None], _Queue()
+        self._queues[domain] = apart
+        apart.pending = deque(one for one in others.pending if one.domain == domain)
+        others.pending = deque(one for one in others.pending if one.domain != domain)
+        waiting, others.deferred = others.deferred, []
+        for entry in waiting:
+            queue = apart if self._people[entry[1]].domain == domain else others
+            heapq.heappush(queue.deferred, entry)
+
+    async def next_due_at(self, domain: str | None = None) -> float | None:
+        deferred = self._queues[domain].deferred
+        due_at = deferred[0][0] if deferred else None
+        if domain is None and self.is_open:
+            look_at = time.time() + LOOK_SECONDS
+            return look_at if due_at is None else min(look_at, due_at)
+        return due_at
+
+    async def intend(self, intents: Sequence[Intent]) -> bool:
+        self._begun.update((intent.recipient_id, intent.at) for intent in intents)
+        return await asyncio.shield(self.commits.add(*intents))
+
+    def settle(self, settlement: Settlement) -> None:
+        self.commits.add(settlement)
+        id_, state = settlement.recipient_id, settlement.state
+        held = self._of.get(id_)
+        if held is None or state is State.PENDING:
+            return
+        if state is State.DEFERRED:
+            one = self._people[id_]
+            begun_at = one.first_attempt_at or self._begun[id_]
+            again = replace(
+                one, attempts=one.attempts + 1, first_attempt_at=begun_at, due_at=settlement.due_at
+            )
+            self._people[id_] = again
+            self._defer(again, settlement.due_at, held)
+        else:
+            del self._of[id_], self._people[id_]
+            held.left -= 1
+        self._look_at(held)
+
+    # -- after a failure -------------------------------------------------------------------------
+
+    def late(self) -> list[Late]:
+        """What could not be recorded, to be kept by `settle_late`: outcomes, and that nothing was
+        sent of what was only intended.
+        """
+        found = []
+        for change in self.commits.unrecorded:
+            if isinstance(change, Intent):
+                change = Settlement(change.recipient_id, State.PENDING, _NOT_SENT, at=change.at)
+            if (begun_at := self._begun.get(change.recipient_id)) is not None:
+                found.append(Late(change, begun_at))
+        return found
+
+    # -- inside ----------------------------------------------------------------------------------
+
+    def _record(self, changes: Sequence[Intent | Settlement]) -> None:
+        """In the writer's thread."""
+        held = self._shards
+        places = {bisect(held, change.recipient_id, key=_first_id) for change in changes}
+        shards = [held[place - 1] for place in places]
+        record(self._db, self._worker_id, shards, self._account, self._content_id, changes)
+
+    def _queue(self, domain: str) -> _Queue:
+        return self._queues.get(domain) or self._queues[None]
+
+    def _defer(self, one: Recipient, due_at: float, held: _Held) -> None:
+        held.deferred += 1
+        heapq.heappush(self._queue(one.domain).deferred, (due_at, one.id))
+
+    def _due(self, queue: _Queue, limit: int, now: float) -> list[Recipient]:
+        found: list[Recipient] = []
+        while len(found) < limit and queue.deferred and queue.deferred[0][0] <= now:
+            _, id_ = heapq.heappop(queue.deferred)
+            self._of[id_].deferred -= 1
+            found.append(self._people[id_])
+        return found
+
+    def _look_at(self, held: _Held) -> None:
+        """Whether it is done, or all who are left there must wait for long."""
+        if not held.left:
+            self._end(held, None)
+        elif held.left == held.deferred:
+            due_at = min(
+                self._people[id_].due_at for id_, other in self._of.items() if other is held
+            )
+            if due_at > time.time() + KEPT_SECONDS:
+                self._end(held, due_at)
+
+    def _end(self, held: _Held, at: float | None) -> None:
+        del self._held[held.shard.id]
+        for one in held.shard.recipients:
+            if self._of.pop(one.id, None) is not None:
+                del self._people[one.id]
+        for queue in self._queues.values():
+            queue.pending = deque(one for one in queue.pending if one.id in self._of)
+            queue.deferred = [entry for entry in queue.deferred if entry[1] in self._of]
+            heapq.heapify(queue.deferred)
+        held.done.set_result(at)
+
+
+def _first_id(shard: Shard) -> int:
+    return shard.first_id

@@ -1,0 +1,299 @@
+"""What a worker does in the database: it holds a lease, takes shards under it, and records."""
+
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import psycopg
+
+from bulkmail.errors import LedgerError
+from bulkmail.ledger.claims import SELECT_RECIPIENT, recipient
+from bulkmail.ledger.outcomes import grant_rows, in_kinds
+from bulkmail.ledger.postgres.connection import PostgresDatabase
+from bulkmail.ledger.records import CampaignRecord
+from bulkmail.ledger.view import find_campaign, marks
+from bulkmail.model import Intent, Recipient, Settlement, State
+
+_LOST, _STRAYED = "BM001", "BM002"
+"""What the function `record` raises, see the migration."""
+
+_TAKE = """
+UPDATE shard SET epoch = epoch + 1, worker_id = ?
+WHERE id = ? AND NOT EXISTS (
+    SELECT 1 FROM worker
+    WHERE worker.id = shard.worker_id AND lease_until > clock_timestamp())
+RETURNING campaign_id, epoch, first_id, last_id
+"""
+
+_UNSENT = "campaign_id = ? AND id BETWEEN ? AND ? AND state IN ('pending', 'deferred')"
+
+_RECORD = f"SELECT record({marks(range(22))})"
+
+
+class LeaseLostError(LedgerError):
+    """This worker stood still for too long, and others may have its shards."""
+
+
+class ShardBusyError(LedgerError):
+    """A shard cannot be taken now; later it may be."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Shard:
+    """A range of a campaign's recipients that this worker took, and who of them is unsent.
+
+    `in_doubt` counts those who were in flight with the worker that had it before.
+    """
+
+    id: int
+    campaign_id: int
+    epoch: int
+    first_id: int
+    last_id: int
+    recipients: list[Recipient]
+    in_doubt: int
+
+
+class Handed(NamedTuple):
+    """A campaign that is to be sent: its `edition` is what was planned, with this content."""
+
+    record: CampaignRecord
+    content_id: int
+    edition: str
+
+
+class Late(NamedTuple):
+    """An outcome that could not be recorded when it was heard, of the attempt of `begun_at`."""
+
+    settlement: Settlement
+    begun_at: float
+
+
+class Lease:
+    """That of a worker, called `name`, which ends `seconds` after it was last renewed.
+
+    Raises LedgerError; ConnectionLostError where the server is gone.
+    """
+
+    def __init__(self, db: PostgresDatabase, name: str, seconds: float) -> None:
+        self._db = db
+        self._seconds = seconds
+        db.execute("DELETE FROM worker WHERE lease_until < clock_timestamp() - interval '1 day'")
+        [self.worker_id] = db.execute(
+            "INSERT INTO worker (name, started_at, lease_until)"
+            " VALUES (?, ?, clock_timestamp() + make_interval(secs => ?)) RETURNING id",
+            (name, time.time(), seconds),
+        ).fetchone()
+
+    def renew(self) -> None:
+        """Raises LeaseLostError if it had ended."""
+        renewed = self._db.execute(
+            "UPDATE worker SET lease_until = clock_timestamp() + make_interval(secs => ?)"
+            " WHERE id = ? AND lease_until > clock_timestamp()",
+            (self._seconds, self.worker_id),
+        ).rowcount
+        if not renewed:
+            raise LeaseLostError(f"{self._db.name}: the lease was not renewed in time")
+
+    def end(self) -> None:
+        """Others may take at once what this worker has."""
+        self._db.execute(
+            "UPDATE worker SET lease_until = clock_timestamp() WHERE id = ?", (self.worker_id,)
+        )
+
+    def open_campaigns(self) -> list[int]:
+        """Those that may be sent now."""
+        rows = self._db.execute("SELECT id FROM campaign WHERE is_open ORDER BY id")
+        return [id_ for [id_] in rows]
+
+    def left(self, campaign_id: int) -> tuple[int, int]:
+        """How many people were planned for shards that are not done, and how many workers live."""
+        people, workers = self._db.execute(
+            "SELECT (SELECT coalesce(sum(people), 0) FROM shard WHERE campaign_id = ?),"
+            " (SELECT count(*) FROM worker WHERE lease_until > clock_timestamp())",
+            (campaign_id,),
+        ).fetchone()
+        return int(people), int(workers)
+
+    def campaign(self, campaign_id: int) -> Handed:
+        """What was planned last for it."""
+        name, content_id, edition = self._db.execute(
+            "SELECT name, content_id, edition FROM campaign WHERE id = ?", (campaign_id,)
+        ).fetchone()
+        record = find_campaign(self._db, name)
+        assert record is not None
+        return Handed(record, content_id, edition)
+
+    def shared_file(self, digest: str) -> bytes:
+        [content] = self._db.execute(
+            "SELECT content FROM shared_file WHERE digest = ?", (digest,)
+        ).fetchone()
+        return bytes(content)
+
+    # -- shards ----------------------------------------------------------------------------------
+
+    def take(self, shard_id: int) -> Shard | None:
+        """The shard, with whoever is unsent there; None if there is nothing to send any more.
+
+        Whoever was in flight with its last worker is in doubt from now on. Raises ShardBusyError
+        while a living worker has it, or its campaign is being planned.
+        """
+        try:
+            with self._db.transaction():
+                return self._take(shard_id)
+        except LedgerError as error:
+            if isinstance(error.__cause__, psycopg.errors.LockNotAvailable):
+                raise ShardBusyError(str(error)) from None
+            raise
+
+    def _take(self, shard_id: int) -> Shard | None:
+        found = self._db.execute(
+            "SELECT is_open FROM campaign"
+            " WHERE id = (SELECT campaign_id FROM shard WHERE id = ?) FOR SHARE NOWAIT",
+            (shard_id,),
+        ).fetchone()
+        if found is None or not found[0]:
+            return None
+        taken = self._db.execute(_TAKE, (self.worker_id, shard_id)).fetchone()
+        if taken is None:
+            raise ShardBusyError(f"{self._db.name}: shard {shard_id} is with another worker")
+        campaign_id, epoch, first_id, last_id = taken
+        where = (campaign_id, first_id, last_id)
+        values = (*where, time.time())
+        [in_doubt] = self._db.execute("SELECT recover(?, ?, ?, ?)", values).fetchone()
+        rows = self._db.execute(f"{SELECT_RECIPIENT} WHERE {_UNSENT} ORDER BY id", where)
+        people = [recipient(row) for row in rows]
+        return Shard(shard_id, campaign_id, epoch, first_id, last_id, people, in_doubt)
+
+    def finish(self, shard: Shard, now: float) -> bool:
+        """Nobody there is left, and the campaign's run has ended if this was the last; False if
+        somebody is, or it is another worker's by now: it is to be handed out again.
+        """
+        with self._db.transaction():
+            self._db.execute(
+                "SELECT 1 FROM campaign WHERE id = ? FOR NO KEY UPDATE", (shard.campaign_id,)
+            )
+            where = (shard.campaign_id, shard.first_id, shard.last_id)
+            finished = self._db.execute(
+                "DELETE FROM shard WHERE id = ? AND epoch = ? AND NOT EXISTS"
+                f" (SELECT 1 FROM recipient WHERE {_UNSENT})",
+                (shard.id, shard.epoch, *where),
+            ).rowcount
+            if not finished:
+                self.hand_back(shard)
+                return False
+            self._end_if_done(shard.campaign_id, now)
+        return True
+
+    def unattended(self) -> list[tuple[int, int]]:
+        """(campaign, shard) of those that could be sent and that no living worker has."""
+        found: list[tuple[int, int]] = self._db.execute(
+            "SELECT campaign_id, shard.id FROM shard JOIN campaign ON campaign.id = campaign_id"
+            " WHERE is_open AND NOT EXISTS (SELECT 1 FROM worker"
+            " WHERE worker.id = shard.worker_id AND lease_until > clock_timestamp())"
+            " ORDER BY shard.id LIMIT 1000"
+        ).fetchall()
+        return found
+
+    def hand_back(self, shard: Shard) -> None:
+        """Another worker may take it."""
+        self._db.execute(
+            "UPDATE shard SET worker_id = NULL WHERE id = ? AND epoch = ?", (shard.id, shard.epoch)
+        )
+
+    def _end_if_done(self, campaign_id: int, now: float) -> None:
+        ended = self._db.execute(
+            "UPDATE campaign SET is_open = false"
+            " WHERE id = ? AND NOT EXISTS (SELECT 1 FROM shard WHERE campaign_id = campaign.id)",
+            (campaign_id,),
+        ).rowcount
+        if ended:
+            self._db.execute(
+                "UPDATE run SET ended_at = ? WHERE campaign_id = ? AND ended_at IS NULL",
+                (now, campaign_id),
+            )
+
+    def stop_campaign(self, campaign_id: int, why: str, now: float) -> None:
+        """Ends it for all workers: what was said concerns the campaign, not one of them."""
+        with self._db.transaction():
+            self._db.execute(
+                "UPDATE campaign SET is_open = false, stopped_for = ? WHERE id = ? AND is_open",
+                (why, campaign_id),
+            )
+            self._db.execute(
+                "UPDATE run SET ended_at = ? WHERE campaign_id = ? AND ended_at IS NULL",
+                (now, campaign_id),
+            )
+
+
+def record(
+    db: PostgresDatabase,
+    worker_id: int,
+    shards: Iterable[Shard],
+    account: str,
+    content_id: int,
+    changes: Sequence[Intent | Settlement],
+) -> None:
+    """Commits all of `changes` to recipients of `shards`, or none. See `outcomes.record`.
+
+    Raises LeaseLostError if one of these shards is another worker's by now, or a recipient is not
+    in the state that this worker left them in.
+    """
+    accepted, settled, intents = in_kinds(changes)
+    held = list(shards)
+    grants = list(grant_rows(account, intents))
+    values: list[Any] = [
+        worker_id,
+        [shard.id for shard in held],
+        [shard.epoch for shard in held],
+        [s.recipient_id for s in accepted],
+        [str(s.outcome.reply) for s in accepted],
+        *_columns(settled),
+        [i.recipient_id for i in intents],
+        [i.message_id for i in intents],
+        [i.at for i in intents],
+        content_id,
+        account,
+        [domain for _, domain, *_ in grants],
+        [second for _, _, second, *_ in grants],
+        [at for *_, at, _ in grants],
+        [number for *_, number in grants],
+    ]
+    try:
+        db.execute(_RECORD, values)
+    except LedgerError as error:
+        if getattr(error.__cause__, "sqlstate", None) in (_LOST, _STRAYED):
+            raise LeaseLostError(f"{db.name}: a shard was taken over meanwhile") from None
+        raise
+
+
+def settle_late(db: PostgresDatabase, late: Late) -> None:
+    """Keeps an outcome, whatever happened meanwhile; again and again, it is one."""
+    settled, outcome = late.settlement, late.settlement.outcome
+    db.execute(
+        "SELECT settle_late(?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            settled.recipient_id,
+            late.begun_at,
+            settled.state,
+            settled.due_at,
+            outcome.phase,
+            str(outcome.reply or ""),
+            "" if settled.state is State.ACCEPTED else str(outcome),
+            settled.at,
+        ),
+    )
+
+
+def _columns(settled: Sequence[Settlement]) -> list[list[Any]]:
+    return [
+        [s.recipient_id for s in settled],
+        [str(s.state) for s in settled],
+        [s.due_at for s in settled],
+        [str(s.outcome.phase) for s in settled],
+        [str(s.outcome.reply or "") for s in settled],
+        ["" if s.state is State.ACCEPTED else str(s.outcome) for s in settled],
+        [s.of_released for s in settled],
+        [s.at for s in settled],
+    ]
