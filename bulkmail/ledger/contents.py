@@ -26,14 +26,14 @@ JOIN (SELECT * FROM recipient WHERE {HAS_IT}) sent ON sent.campaign_id = campaig
 WHERE content.digest = ?
 """
 
-_SAME_CELL = "AND sent.fields ->> '$.\"{0}\"' IS unsent.fields ->> '$.\"{0}\"'"
-"""What stands in a column that the templates use."""
-
 _MOST_FIRST = "GROUP BY campaign.id ORDER BY count(*) DESC LIMIT 1"
 
 
 class Contents:
     """Those of a ledger, on its connection. Raises LedgerError."""
+
+    _CELL = "{fields} -> '$.\"{column}\"'"
+    """What stands in a column, as JSON; NULL if there is none."""
 
     def __init__(self, db: Database, name: str) -> None:
         self.name = name
@@ -81,10 +81,18 @@ class Contents:
         meant = campaign.meant_again_digest == digest
         meant_reading = campaign.meant_again_reading if meant else 0
         values = (campaign.id, campaign.id, meant_reading, digest)
-        same = [_SAME_CELL.format(column) for column in columns if column.isidentifier()]
+        same = [self._same_cell(column) for column in columns if column.isidentifier()]
         sql = " ".join([_SENT_BEFORE, *same, _MOST_FIRST])
         found: tuple[str, int] | None = self._db.execute(sql, values).fetchone()
         return found
+
+    def _same_cell(self, column: str) -> str:
+        """What stands in a column that the templates use."""
+        sent, unsent = (
+            self._CELL.format(fields=f"{person}.fields", column=column)
+            for person in ("sent", "unsent")
+        )
+        return f"AND {sent} IS NOT DISTINCT FROM {unsent}"
 
     @guarded
     def set_content_digest(self, campaign: CampaignRecord, digest: str) -> None:

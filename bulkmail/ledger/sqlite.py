@@ -31,21 +31,30 @@ GRANTS_KEPT_SECONDS = 86400
 
 
 class SqliteLedger(Ledger):
-    """`path` None is a scratch ledger, which is gone when closed; it can begin as the copy of one.
+    """`path` None is a scratch ledger, which is gone when closed; it can begin as the copy of the
+    one in a file, or be a copy that was made, of the ledger `name`.
 
     Raises LedgerError everywhere.
     """
 
     _db: SqliteDatabase
 
-    def __init__(self, path: Path | None, copy_of: Path | None = None) -> None:
-        self.name = str(path or copy_of or "scratch ledger")
+    def __init__(
+        self,
+        path: Path | None,
+        copy_of: Path | SqliteDatabase | None = None,
+        name: str = "scratch ledger",
+    ) -> None:
+        self.name = str(path or (copy_of if isinstance(copy_of, Path) else name))
         self._lock: sqlite3.Connection | None = None
         self._held_since = time.time()
         if path is not None:
             self._lock = run_lock(path)
         try:
-            self._db = opened(path) if copy_of is None else copied(copy_of)
+            if isinstance(copy_of, SqliteDatabase):
+                self._db = copy_of
+            else:
+                self._db = opened(path) if copy_of is None else copied(copy_of)
         except sqlite3.Error as error:
             raise LedgerError(f"{self.name}: {error}") from error
         self.contents = Contents(self._db, self.name)

@@ -16,6 +16,9 @@ from bulkmail.ledger.opening import is_run_under_way, opened
 BUSY_SECONDS = 2
 """A run that sends holds the ledger for an instant; one that waits at its question, until then."""
 
+SUPPRESS = "INSERT INTO suppression VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING"
+RELEASE = "DELETE FROM suppression WHERE address_key = ?"
+
 T = TypeVar("T")
 
 
@@ -24,16 +27,26 @@ def suppress(path: Path, addresses: Iterable[str], reason: str, at: float) -> in
 
     Raises LedgerError, or LedgerBusyError while a run is prepared, or asks its question.
     """
-    rows = [(address_key(address), address, reason, at) for address in addresses]
-    sql = "INSERT INTO suppression VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING"
-    return _in_ledger(path, lambda db: db.executemany(sql, rows).rowcount)
+    rows = suppressed_rows(addresses, reason, at)
+    return _in_ledger(path, lambda db: db.executemany(SUPPRESS, rows).rowcount)
 
 
 def release(path: Path, addresses: Iterable[str]) -> int:
     """Takes `addresses` off the list; how many stood on it. Raises LedgerError."""
-    keys = [(address_key(address),) for address in addresses]
-    sql = "DELETE FROM suppression WHERE address_key = ?"
-    return _in_ledger(path, lambda db: db.executemany(sql, keys).rowcount)
+    rows = released_rows(addresses)
+    return _in_ledger(path, lambda db: db.executemany(RELEASE, rows).rowcount)
+
+
+def suppressed_rows(
+    addresses: Iterable[str], reason: str, at: float
+) -> list[tuple[str, str, str, float]]:
+    """For SUPPRESS."""
+    return [(address_key(address), address, reason, at) for address in addresses]
+
+
+def released_rows(addresses: Iterable[str]) -> list[tuple[str]]:
+    """For RELEASE."""
+    return [(address_key(address),) for address in addresses]
 
 
 def _in_ledger(path: Path, change: Callable[[sqlite3.Connection], T]) -> T:

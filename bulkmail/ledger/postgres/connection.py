@@ -4,10 +4,12 @@ import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
+from itertools import count
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 import psycopg
+from psycopg.pq import TransactionStatus
 
 from bulkmail.errors import LedgerError
 
@@ -21,6 +23,8 @@ _CONNECT: dict[str, Any] = {
     "tcp_user_timeout": 20_000,
 }
 """A server that is gone is noticed within so many seconds, of the last in milliseconds."""
+FETCHED = 1000
+"""Rows that a cursor of the server gives at once."""
 _HINT = re.compile(r"\bNOT INDEXED\b|\bINDEXED BY \w+")
 
 
@@ -35,6 +39,8 @@ class PostgresDatabase:
 
     def __init__(self, url: str) -> None:
         self.name = name_of(url)
+        self._cursors = count()
+        self._is_streaming = False
         with self._told():
             self.connection = psycopg.connect(url, autocommit=True, **_CONNECT)
             self.connection.execute(
@@ -55,8 +61,37 @@ class PostgresDatabase:
             return cursor
 
     def rows(self, sql: str, values: Any = (), /) -> Iterator[Any]:
+        """See `Database.rows`. In a transaction others may be asked for meanwhile, and nothing is
+        lost if these are not read to their end; else they have the connection until then.
+        """
+        if self._is_in_transaction:
+            yield from self._fetched(_translated(sql), values or None)
+        else:
+            yield from self._streamed(_translated(sql), values or None)
+
+    def _fetched(self, sql: str, values: Any) -> Iterator[Any]:
+        with self._told(), self.connection.cursor(f"rows_{next(self._cursors)}") as cursor:
+            cursor.itersize = FETCHED
+            cursor.execute(sql, values)
+            yield from cursor
+
+    def _streamed(self, sql: str, values: Any) -> Iterator[Any]:
         with self._told(), self.connection.cursor() as cursor:
-            yield from cursor.stream(_translated(sql), values or None)
+            self._is_streaming = True
+            try:
+                yield from cursor.stream(sql, values)
+            finally:
+                self._is_streaming = False
+
+    @property
+    def _is_in_transaction(self) -> bool:
+        return self.connection.info.transaction_status is TransactionStatus.INTRANS
+
+    def hold(self) -> None:
+        """From now on, until `close`, all is read as it is now."""
+        if not self._is_in_transaction:
+            self.execute("SET idle_in_transaction_session_timeout = 0")  # its reader may be slow
+            self.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
@@ -75,6 +110,7 @@ class PostgresDatabase:
 
     @contextmanager
     def _told(self) -> Iterator[None]:
+        assert not self._is_streaming, "psycopg would wait for ever"
         try:
             yield
         except psycopg.Error as error:

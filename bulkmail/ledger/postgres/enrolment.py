@@ -28,7 +28,6 @@ _SESSION_TABLES = (
     # Who is never sent to in this reading, and why; also for `Ledger.resend_in_doubt`.
     """
     CREATE TEMP TABLE IF NOT EXISTS left_out (address_key text COLLATE "C" PRIMARY KEY, why text)
-    ON COMMIT DELETE ROWS
     """,
     "DELETE FROM read",
     "DELETE FROM excluded_people",

@@ -1,16 +1,28 @@
 """A database on a PostgreSQL server, as the place of a project's ledger."""
 
-from collections.abc import Iterable
-from contextlib import closing
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 
-from bulkmail.errors import LedgerError
+from psycopg.errors import LockNotAvailable
+
+from bulkmail.errors import LedgerBusyError, LedgerError
 from bulkmail.ledger.postgres.connection import PostgresDatabase, name_of
+from bulkmail.ledger.postgres.copying import scratch
 from bulkmail.ledger.postgres.ledger import PostgresLedger, Queue
-from bulkmail.ledger.postgres.opening import version_of
+from bulkmail.ledger.postgres.opening import migrate, version_of
+from bulkmail.ledger.postgres.view import PostgresView, refuse_what_is_not_ours, senders
 from bulkmail.ledger.records import CampaignRecord
 from bulkmail.ledger.sqlite import SqliteLedger
+from bulkmail.ledger.suppression import RELEASE, SUPPRESS, released_rows, suppressed_rows
 from bulkmail.ledger.view import LedgerView
+
+BUSY_SECONDS = 2
+"""Workers hold a row for an instant; a plan that waits at its question, until then."""
+LOOK_EVERY_SECONDS = 0.1
+
+_END_RUN = "UPDATE run SET ended_at = ? WHERE campaign_id = ? AND ended_at IS NULL"
 
 
 @dataclass(frozen=True)
@@ -29,23 +41,48 @@ class PostgresHome:
         with closing(PostgresDatabase(self.url)) as db:
             return version_of(db) > 0
 
-    def view(self) -> LedgerView:
-        raise LedgerError("not yet")
+    def view(self) -> PostgresView:
+        return PostgresView(self.url)
 
     def ledger(self, campaign: str) -> PostgresLedger:
         return PostgresLedger(self.url, campaign, self.queue)
 
     def scratch(self, campaign: str, digest: str) -> SqliteLedger:
-        raise LedgerError("not yet")
+        return scratch(self.url, campaign, digest)
 
     def is_under_way(self, view: LedgerView, campaign: CampaignRecord | None) -> bool:
-        raise LedgerError("not yet")
+        if campaign is None or view.running_since(campaign) is None:
+            return False
+        assert isinstance(view, PostgresView)
+        return view.senders(campaign) > 0
 
     def ask_to_stop(self, campaign: CampaignRecord, now: float) -> bool:
-        raise LedgerError("not yet")
+        """Closes the campaign: workers look at that, and whoever comes later takes no shard of it.
+        Whether it was open, or is still being sent.
+        """
+        with closing(PostgresDatabase(self.url)) as db:
+            refuse_what_is_not_ours(db)
+            busy = (
+                f'"{campaign.name}" is being prepared in {self.name}: answer the question in its'
+                " terminal, with no if it should not be sent"
+            )
+            with _changing(db, busy):
+                was_open = db.execute(
+                    "UPDATE campaign SET is_open = false WHERE id = ? AND is_open", (campaign.id,)
+                ).rowcount
+                if not (number := senders(db, campaign)):
+                    db.execute(_END_RUN, (now, campaign.id))
+            return bool(was_open or number)
 
     def has_stopped(self, campaign: CampaignRecord, seconds: float) -> bool:
-        raise LedgerError("not yet")
+        until = time.monotonic() + seconds
+        with closing(PostgresDatabase(self.url)) as db:
+            refuse_what_is_not_ours(db)
+            while senders(db, campaign):
+                if time.monotonic() > until:
+                    return False
+                time.sleep(LOOK_EVERY_SECONDS)
+        return True
 
     def stopped_for(self, campaign: CampaignRecord) -> str:
         """Why a worker stopped it for all; empty if none did."""
@@ -56,7 +93,31 @@ class PostgresHome:
         return str(why)
 
     def suppress(self, addresses: Iterable[str], reason: str, at: float) -> int:
-        raise LedgerError("not yet")
+        return self._change_list(SUPPRESS, suppressed_rows(addresses, reason, at))
 
     def release(self, addresses: Iterable[str]) -> int:
-        raise LedgerError("not yet")
+        return self._change_list(RELEASE, released_rows(addresses))
+
+    def _change_list(self, sql: str, rows: Iterable[tuple[object, ...]]) -> int:
+        """Makes one change of the suppression list, all of it or nothing."""
+        with closing(PostgresDatabase(self.url)) as db:
+            migrate(db, self.queue.install)
+            busy = (
+                f"nothing was changed: a campaign is being prepared in {self.name}, and will not"
+                " see it. Answer its question, with no if it should, then try again"
+            )
+            with _changing(db, busy):
+                return int(db.executemany(sql, rows).rowcount)
+
+
+@contextmanager
+def _changing(db: PostgresDatabase, busy: str) -> Iterator[None]:
+    """A transaction that waits for BUSY_SECONDS at most for others: LedgerBusyError(`busy`)."""
+    try:
+        with db.transaction():
+            db.execute(f"SET LOCAL lock_timeout = '{BUSY_SECONDS}s'")
+            yield
+    except LedgerError as error:
+        if isinstance(error.__cause__, LockNotAvailable):
+            raise LedgerBusyError(busy) from None
+        raise

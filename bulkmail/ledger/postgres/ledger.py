@@ -13,6 +13,7 @@ from bulkmail.ledger.ledger import Ledger
 from bulkmail.ledger.postgres.connection import PostgresDatabase
 from bulkmail.ledger.postgres.enrolment import enrol
 from bulkmail.ledger.postgres.opening import LOCK, migrate
+from bulkmail.ledger.postgres.view import senders
 from bulkmail.ledger.records import CampaignRecord, Enrolment
 from bulkmail.ledger.view import find_campaign
 from bulkmail.model import Row
@@ -21,11 +22,6 @@ SHARD_PEOPLE = 1000
 """At most, in one shard: it is in one worker's memory, and is done in some seconds."""
 LEAST_SHARDS = 12
 """A short list is cut into smaller ones, so that some workers share it."""
-
-_SENDERS = """
-SELECT count(DISTINCT worker.id) FROM shard JOIN worker ON worker.id = shard.worker_id
-WHERE shard.campaign_id = ? AND lease_until > clock_timestamp()
-"""
 
 _STILL_IN_DOUBT = """
 UPDATE recipient SET state = 'in_doubt'
@@ -60,6 +56,12 @@ class Queue(Protocol):
     ) -> None: ...
 
 
+class PostgresContents(Contents):
+    """See `Contents`. Cells are compared as JSON: text cannot hold all that may stand there."""
+
+    _CELL = "({fields}::json -> '{column}')::text"
+
+
 class PostgresLedger(Ledger):
     """Held by one planner, or one who decides, for a campaign. Raises LedgerError everywhere, and
     LedgerBusyError while somebody else does that, or workers send it.
@@ -71,7 +73,7 @@ class PostgresLedger(Ledger):
         self._db = PostgresDatabase(url)
         self._queue = queue
         self.name = self._db.name
-        self.contents = Contents(self._db, self.name)
+        self.contents = PostgresContents(self._db, self.name)
         try:
             migrate(self._db, queue.install)
             self._hold(campaign)
@@ -91,11 +93,10 @@ class PostgresLedger(Ledger):
             self._refuse_while_sent(known)
 
     def _refuse_while_sent(self, campaign: CampaignRecord) -> None:
-        [senders] = self._db.execute(_SENDERS, (campaign.id,)).fetchone()
-        if senders:
+        if number := senders(self._db, campaign):
             raise LedgerBusyError(
-                f'"{campaign.name}" is being sent by {senders} '
-                f"worker{'s' * (senders > 1)}. Watch it with `bulkmail status`, or end that with"
+                f'"{campaign.name}" is being sent by {number} '
+                f"worker{'s' * (number > 1)}. Watch it with `bulkmail status`, or end that with"
                 " `bulkmail pause`"
             )
 
@@ -104,6 +105,8 @@ class PostgresLedger(Ledger):
         # While the question is asked, too.
         self._db.execute("SET idle_in_transaction_session_timeout = 0")
         with super().enrolling():
+            # Whoever is put on the list now would not be seen; see `PostgresHome.suppress`.
+            self._db.execute("LOCK TABLE suppression IN SHARE MODE")
             yield
 
     def campaign(self, name: str, now: float) -> CampaignRecord:
@@ -128,7 +131,8 @@ class PostgresLedger(Ledger):
         rows: Iterable[Row],
         excluded: Iterable[tuple[str, str]] = (),
     ) -> Enrolment:
-        return enrol(self._db, campaign, rows, excluded)
+        with self._transaction():
+            return enrol(self._db, campaign, rows, excluded)
 
     def recover(self, campaign: CampaignRecord, now: float) -> int:
         with self._transaction():
