@@ -390,6 +390,19 @@ def test_rate_connections_names_and_people_are_not(write, change: tuple[str, str
     assert read_campaign(write(GOOD.replace(*change))).digest() == before
 
 
+def test_what_a_template_in_the_campaign_file_names_is_part_of_it(write) -> None:
+    """Of the digest, and of the columns that may hold no line break."""
+    path = write(GOOD.replace("{{ name }}님", "{% include 'subject.txt' %}"))
+    part = path.parent / "subject.txt"
+    part.write_text("{{ name }}")
+    before = read_campaign(path)
+    part.write_text("{{ name }}, {{ plan }}")
+    after = read_campaign(path)
+    assert after.digest() != before.digest()
+    assert "plan" in after.names_in_headers() - before.names_in_headers()
+    assert {"plan"} == after.template_names.used - before.template_names.used
+
+
 def test_variables_can_be_set_from_outside(write) -> None:
     text = GOOD.replace("smtp:", "variables: {issue: 11, place: Seoul}\nsmtp:")
     campaign = read_campaign(write(text), {"issue": "12"})

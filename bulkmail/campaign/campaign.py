@@ -5,6 +5,7 @@ import json
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 
 from bulkmail.address import PATTERNS, address_check
@@ -18,7 +19,7 @@ from bulkmail.campaign.templates import TemplateFolders
 from bulkmail.campaign.values import POSTGRES_SCHEMES
 from bulkmail.compose.headers import UnsafeHeaderError, check_header_text
 from bulkmail.compose.message import Design, OpenFile, PersonalFile, Source
-from bulkmail.compose.names import TemplateNames, names
+from bulkmail.compose.names import TemplateNames, named_by, names
 from bulkmail.compose.skeleton import Attachment, digest
 from bulkmail.errors import CampaignError, Problem
 from bulkmail.model import Row, State, Submission
@@ -123,6 +124,8 @@ class Campaign(Located):
                 for file in design.attachments
             ],
         }
+        if named := self._named_inline():
+            content["named_inline"] = [[name, self.load.digest(name)] for name in named]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode("ascii")).hexdigest()
 
     @property
@@ -248,6 +251,10 @@ class Campaign(Located):
         if design.unsubscribe_url:
             sources.append(design.unsubscribe_url)
         return [source.text for source in sources]
+
+    def _named_inline(self) -> list[str]:
+        """The templates that these name."""
+        return list(dict.fromkeys(chain.from_iterable(map(named_by, self._inline_sources()))))
 
     def _source(self, text: str, *path: str) -> Source:
         return Source(text, self.places.value(path))

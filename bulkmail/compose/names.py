@@ -6,6 +6,7 @@ say for whom one of them is empty before anything is sent. It knows no recipient
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 
 from jinja2 import Environment, TemplateSyntaxError, nodes
 from jinja2.meta import find_referenced_templates, find_undeclared_variables
@@ -31,9 +32,12 @@ class TemplateNames:
 _BROKEN = (TemplateSyntaxError, RecursionError, ValueError)
 """What parsing a template can raise: for its syntax, its nesting, a number of 5,000 digits."""
 
+_PLAIN = Environment()
+"""For parsing alone."""
+
 
 def names(load: Load, templates: Iterable[str], inline: Iterable[str]) -> TemplateNames:
-    """The names in `templates`, in all that they name, and in the sources `inline`.
+    """The names in `templates`, in the sources `inline`, and in all that they name.
 
     Read from the sources alone: what is shown by way of a macro or of `set` counts, what is in a
     template that errs does not; such errors are told where it is compiled.
@@ -41,7 +45,9 @@ def names(load: Load, templates: Iterable[str], inline: Iterable[str]) -> Templa
     environment = BoundedEnvironment()  # parsing computes constants
     used: set[str] = set()
     shown: set[str] = set()
-    for source in (*inline, *dict(reachable(load, templates)).values()):
+    inline = [*inline]
+    named = chain(templates, *map(named_by, inline))
+    for source in (*inline, *dict(reachable(load, named)).values()):
         try:
             tree = environment.parse(source)
             used |= find_undeclared_variables(tree) | _columns(tree)
@@ -55,7 +61,6 @@ def names(load: Load, templates: Iterable[str], inline: Iterable[str]) -> Templa
 
 def reachable(load: Load, templates: Iterable[str]) -> Iterator[tuple[str, str]]:
     """(name, source) of the templates and of all that they name, each once."""
-    environment = Environment()
     seen: set[str] = set()
     left = list(templates)
     while left:
@@ -64,11 +69,18 @@ def reachable(load: Load, templates: Iterable[str]) -> Iterator[tuple[str, str]]
             continue
         seen.add(name)
         yield name, found[0]
-        try:
-            referenced = find_referenced_templates(environment.parse(found[0]))
-            left += [other for other in referenced if other is not None]
-        except _BROKEN:
-            continue
+        left += named_by(found[0])
+
+
+def named_by(source: str) -> list[str]:
+    """The templates that `source` includes, imports or extends, or may, whatever the data: their
+    names are written out, or it is refused where it is compiled.
+    """
+    try:
+        named = [*find_referenced_templates(_PLAIN.parse(source))]
+    except _BROKEN:
+        return []
+    return [name for name in named if name is not None]
 
 
 def _column(node: nodes.Node) -> str | None:
