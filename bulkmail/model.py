@@ -59,7 +59,8 @@ class Submission:
     """A submission server (RFC 6409) and the login used there. The password is never shown.
 
     `pipelining`: whether more than one command may be under way where the server announces that;
-    `window`: so many messages at once, where it has CHUNKING.
+    `window`: so many messages at once, where it has CHUNKING. `ca_pem` is what `ca_file` held
+    (RFC 7468) if it was read already; None: it is read when the first session is opened.
     """
 
     host: str
@@ -71,6 +72,7 @@ class Submission:
     helo: str | None = None
     pipelining: bool = True
     window: int = 16
+    ca_pem: str | None = field(default=None, repr=False)
 
     @property
     def account(self) -> str:

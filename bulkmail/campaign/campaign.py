@@ -15,7 +15,7 @@ from bulkmail.campaign.patience import SECONDS, EndlessError, in_time
 from bulkmail.campaign.secrets import read_secret
 from bulkmail.campaign.sources import address_rows, file_rows, person_row
 from bulkmail.campaign.sources.lines import AddressFault
-from bulkmail.campaign.templates import TemplateFolders
+from bulkmail.campaign.templates import KnownTemplates
 from bulkmail.campaign.values import POSTGRES_SCHEMES
 from bulkmail.compose.headers import UnsafeHeaderError, check_header_text
 from bulkmail.compose.message import Design, OpenFile, PersonalFile, Source
@@ -62,13 +62,18 @@ class Located:
 
 @dataclass(frozen=True)
 class Campaign(Located):
-    """A campaign that was read, with all the files that it names."""
+    """A campaign that was read, with all the files that it names.
+
+    `settings` took the place of its variables; `ca_pem` is what its `ca_file` holds.
+    """
 
     places: Places
-    load: TemplateFolders
+    load: KnownTemplates
     open_file: OpenFile = field(repr=False)
     attachments: tuple[Attachment | PersonalFile, ...] = field(repr=False)
     images: Mapping[str, Attachment] = field(repr=False)
+    settings: Mapping[str, str] = field(default_factory=dict, repr=False)
+    ca_pem: str | None = field(default=None, repr=False)
 
     @cached_property
     def design(self) -> Design:
@@ -143,6 +148,7 @@ class Campaign(Located):
             smtp.helo,
             smtp.pipelining == "auto",
             smtp.window,
+            self.ca_pem,
         )
 
     def submission(self) -> Submission:

@@ -17,7 +17,7 @@ from bulkmail.campaign import traps
 from bulkmail.campaign.traps import Path, Source, Trap
 from bulkmail.errors import CampaignError, Problem
 
-__all__ = ["Document", "Path", "Places", "read_yaml"]
+__all__ = ["Document", "Path", "Places", "read_text", "read_yaml"]
 
 MAX_BYTES = 1_000_000
 MAX_NODES = 100_000
@@ -79,7 +79,12 @@ class Document:
 
 def read_yaml(data: bytes, file: str) -> Document:
     """The one document in `data`. Raises CampaignError if there is no value to be had from it."""
-    source = Source.of(_decoded(data, file))
+    return read_text(_decoded(data, file), file)
+
+
+def read_text(text: str, file: str) -> Document:
+    """The same for a file that was decoded; its text is `Places.source` afterwards."""
+    source = Source.of(text)
     places = Places(file, source)
     try:
         root, aliased = _compose(source.text, file)

@@ -4,6 +4,7 @@ import difflib
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TypeVar
 
 from bulkmail.campaign.campaign import Campaign, Located
 from bulkmail.campaign.file import NAME, AttachmentFile, CampaignFile, FileSource
@@ -16,19 +17,19 @@ from bulkmail.compose.message import FileFaultError, PersonalFile, Source
 from bulkmail.compose.skeleton import Attachment
 from bulkmail.errors import CampaignError, MissingFileError, Problem
 
+_Seen = TypeVar("_Seen")
+
 
 def read_campaign(path: Path, settings: Mapping[str, str] | None = None) -> Campaign:
     """Reads and checks the campaign file at `path`, its templates' names and its attachments.
 
     `settings` take the place of its variables.
     """
-    document = _document(path)
-    file = parse(document)
-    _check_name(path, file)
+    document, settings = _document(path), settings or {}
+    file = understood(document, path)
     declared = set(file.variables)
-    if settings:
-        file = file.model_copy(update={"variables": {**file.variables, **settings}})
-    project = _project(path)
+    file = with_settings(file, settings)
+    project = project_of(path.resolve().parent)
     load = TemplateFolders([path.parent, project / "templates"])
     files = Files(path.parent, project)
     gathered = _Gathered(document.places, files)
@@ -37,7 +38,8 @@ def read_campaign(path: Path, settings: Mapping[str, str] | None = None) -> Camp
     )
     images = {name: gathered.file(image, "images", name) for name, image in file.images.items()}
     gathered.check_templates(file, load)
-    gathered.check_others(file)
+    gathered.check_sources(file)
+    ca_pem = gathered.authority(file)
     if gathered.problems:
         raise MissingFileError(gathered.problems)
     campaign = Campaign(
@@ -49,23 +51,37 @@ def read_campaign(path: Path, settings: Mapping[str, str] | None = None) -> Camp
         files.open_personal,
         tuple(filter(None, attachments)),
         {name: image for name, image in images.items() if image is not None},
+        settings,
+        ca_pem,
     )
-    _check_settings(campaign, settings or {}, declared)
+    _check_settings(campaign, settings, declared)
     return campaign
 
 
 def locate_campaign(path: Path) -> Located:
     """Which campaign the file at `path` is, and where its ledger is; opens no other file."""
-    file = parse(_document(path))
-    _check_name(path, file)
-    return Located(path, _project(path), file)
+    return Located(path, project_of(path.resolve().parent), understood(_document(path), path))
 
 
-def _check_name(path: Path, file: CampaignFile) -> None:
+def understood(document: Document, path: Path) -> CampaignFile:
+    """What stands in the campaign file at `path`. Raises CampaignError."""
+    file = parse(document)
     if file.campaign is None and not NAME.fullmatch(path.stem):
         raise CampaignError(
             f"{path}: its name is none for a campaign; say `campaign: a-name` in it"
         )
+    return file
+
+
+def with_settings(file: CampaignFile, settings: Mapping[str, str]) -> CampaignFile:
+    """The file with `settings` in the place of its variables."""
+    return file.model_copy(update={"variables": {**file.variables, **settings}})
+
+
+def personal_file(entry: AttachmentFile, place: str) -> PersonalFile:
+    """What `entry` is, where each person has one."""
+    name = Source(entry.name, place) if entry.name else None
+    return PersonalFile(Source(entry.file, place), name)
 
 
 def _document(path: Path) -> Document:
@@ -86,8 +102,7 @@ class _Gathered:
     def attachment(self, entry: AttachmentFile, index: int) -> Attachment | PersonalFile | None:
         place = self._places.value(("attachments", index))
         if entry.is_personal:
-            name = Source(entry.name, place) if entry.name else None
-            return PersonalFile(Source(entry.file, place), name)
+            return personal_file(entry, place)
         return self.file(entry.file, "attachments", index, name=entry.name)
 
     def file(self, file: str, *path: str | int, name: str | None = None) -> Attachment | None:
@@ -109,23 +124,29 @@ class _Gathered:
                 if found is None:
                     self._missing(("template", kind), f'no template "{name}" in {load.where()}')
 
-    def check_others(self, file: CampaignFile) -> None:
-        """Recipient sources and the CA: are they there?"""
+    def check_sources(self, file: CampaignFile) -> None:
+        """Are those of recipients there?"""
         named = {("recipients", i): source for i, source in enumerate(file.recipients)}
         named |= {("exclude", i): source for i, source in enumerate(file.exclude)}
         for path, source in named.items():
             if isinstance(source, FileSource):
-                self._check((*path, "file"), source.file, self._exists)
-        if file.smtp.ca_file is not None:
-            self._check(("smtp", "ca_file"), file.smtp.ca_file, read)
+                self._look((*path, "file"), source.file, self._exists)
 
-    def _check(
-        self, path: tuple[str | int, ...], file: str, look: Callable[[Path], object]
-    ) -> None:
+    def authority(self, file: CampaignFile) -> str | None:
+        """The PEM text in the CA file; what is not ASCII there is no part of it (RFC 7468 2)."""
+        if file.smtp.ca_file is None:
+            return None
+        content = self._look(("smtp", "ca_file"), file.smtp.ca_file, read)
+        return None if content is None else content.decode("ascii", "ignore")
+
+    def _look(
+        self, path: tuple[str | int, ...], file: str, look: Callable[[Path], _Seen]
+    ) -> _Seen | None:
         try:
-            look(self._files.path(file))
+            return look(self._files.path(file))
         except FileFaultError as error:
             self._missing(path, str(error))
+            return None
 
     @staticmethod
     def _exists(path: Path) -> None:
@@ -150,7 +171,7 @@ def _check_settings(campaign: Campaign, settings: Mapping[str, str], declared: s
             )
 
 
-def _project(path: Path) -> Path:
-    """The nearest folder above the campaign that has `templates/`, else the campaign's own."""
-    folder = path.resolve().parent
+def project_of(folder: Path) -> Path:
+    """The nearest folder, from that of a campaign upwards, that has `templates/`, else its own."""
+    folder = folder.resolve()
     return next((f for f in (folder, *folder.parents) if (f / "templates").is_dir()), folder)

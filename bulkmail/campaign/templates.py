@@ -1,9 +1,9 @@
-"""The folders that templates are read from: each file once, so that a run sends one version."""
+"""Where templates are read from: each once, so that a run sends one version."""
 
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from bulkmail.campaign.files import read, shown
@@ -15,18 +15,19 @@ MAX_TEMPLATE_BYTES = 500_000
 """It takes some seconds to compile one of this length."""
 
 
-class TemplateFolders:
-    """Reads templates by name from the first folder that has them.
+Found = tuple[str, str] | None
+"""A template's source, and its file as shown to a person; None: there is none of that name."""
 
-    A name that leads out of a folder, by itself or by a link, names nothing. Raises
-    MissingFileError for what cannot be read, CampaignError for what is no text.
+
+class KnownTemplates:
+    """Templates that were read, by name. Raises CampaignError for a name that was not asked for
+    where they were read: whether it names a template is not known.
     """
 
-    def __init__(self, folders: list[Path]) -> None:
-        self._folders = folders
-        self._read: dict[str, tuple[str, str] | None] = {}
+    def __init__(self, known: Mapping[str, Found]) -> None:
+        self._read = dict(known)
 
-    def __call__(self, name: str) -> tuple[str, str] | None:
+    def __call__(self, name: str) -> Found:
         if name not in self._read:
             self._read[name] = self._find(name)
         return self._read[name]
@@ -42,16 +43,39 @@ class TemplateFolders:
         )
         return hashlib.sha256(sources.encode("ascii")).hexdigest()
 
+    @property
+    def read(self) -> Mapping[str, Found]:
+        """By each name that was asked for, those among them that name nothing."""
+        return self._read
+
+    def candidates(self) -> Iterator[Path]:
+        """Where each template that was asked for stands, or would be looked for."""
+        return iter(())
+
+    def _find(self, name: str) -> Found:
+        raise CampaignError(f"the template {name!r} was not prepared with the campaign")
+
+
+class TemplateFolders(KnownTemplates):
+    """Reads templates by name from the first folder that has them.
+
+    A name that leads out of a folder, by itself or by a link, names nothing. Raises
+    MissingFileError for what cannot be read, CampaignError for what is no text.
+    """
+
+    def __init__(self, folders: list[Path]) -> None:
+        super().__init__({})
+        self._folders = folders
+
     def where(self) -> str:
         """The folders that are looked in, for an error's text."""
         return " or ".join(dict.fromkeys(shown(folder) for folder in self._folders))
 
     def candidates(self) -> Iterator[Path]:
-        """Where each template that was asked for stands, or would be looked for."""
         for name in self._read:
             yield from (folder / name for folder in self._folders)
 
-    def _find(self, name: str) -> tuple[str, str] | None:
+    def _find(self, name: str) -> Found:
         for folder in self._folders:
             try:
                 path = Path(os.path.realpath(folder / name))

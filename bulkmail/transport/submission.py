@@ -211,13 +211,24 @@ class SubmissionServer:
     def _tls(self) -> ssl.SSLContext:
         if self._tls_context is None:
             try:
-                self._tls_context = ssl.create_default_context(cafile=self._submission.ca_file)
+                self._tls_context = _trusting(self._submission)
                 # RFC 8996. Not every system's Python asks for it by itself.
                 self._tls_context.minimum_version = ssl.TLSVersion.TLSv1_2
             except (OSError, ssl.SSLError) as error:
                 message = f"{self._submission.ca_file} (smtp.ca_file): {error}"
                 raise MissingFileError(message) from None
         return self._tls_context
+
+
+def _trusting(submission: Submission) -> ssl.SSLContext:
+    """A context with the authorities of the campaign, or of the system if it names none."""
+    if submission.ca_pem is None:
+        return ssl.create_default_context(cafile=submission.ca_file)
+    try:
+        return ssl.create_default_context(cadata=submission.ca_pem or "\n")  # "" is the system's
+    except ssl.SSLError:
+        message = f"{submission.ca_file} (smtp.ca_file) holds no certificates in PEM"
+        raise MissingFileError(message) from None
 
 
 def announced(extensions: Mapping[str, str]) -> Announced:
