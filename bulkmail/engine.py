@@ -12,13 +12,13 @@ from typing import Any
 
 import psycopg
 from pgqueuer.adapters.drivers.psycopg import PsycopgDriver, SyncPsycopgDriver
-from pgqueuer.adapters.persistence.qb import QueryBuilderEnvironment
+from pgqueuer.adapters.persistence.qb import QueryBuilderEnvironment, QueryQueueBuilder
 from pgqueuer.core.qm import QueueManager
 from pgqueuer.domain.errors import RetryRequested
 from pgqueuer.domain.models import Job
 from pgqueuer.domain.types import QueueEntrypoint
 from pgqueuer.queries import Queries, SyncQueries
-from psycopg import AsyncConnection
+from psycopg import AsyncConnection, RawCursor
 
 QUEUED_AT_ONCE = 10_000
 AT_ONCE = 4
@@ -35,6 +35,12 @@ def queue_of(campaign_id: int) -> str:
 def install(connection: psycopg.Connection[Any]) -> None:
     """Makes the engine's tables, in the transaction that is under way."""
     connection.execute(QueryBuilderEnvironment().build_install_query().encode())
+
+
+def clear(connection: psycopg.Connection[Any], campaign_id: int) -> None:
+    """Takes back all of a campaign that was handed out, in the transaction that is under way."""
+    query = QueryQueueBuilder().build_delete_from_queue_query()
+    RawCursor(connection).execute(query.encode(), [[queue_of(campaign_id)]])
 
 
 def enqueue(
@@ -121,7 +127,6 @@ class Engine:
             batch_size=AT_ONCE // 2,
             max_concurrent_tasks=AT_ONCE,
             heartbeat_timeout=self._lease,
-            log_aggregation_interval=timedelta(0),
         )
 
     def stop(self) -> None:

@@ -46,6 +46,9 @@ async def send_with_others(plan: Plan, home: Home, bounds: Bounds) -> Stop | Non
     worker = Worker(charge)
     with progress, ended_by_signals(worker, progress.say):
         stop = await worker.run()
+    if stop is not None and stop.status is ExitStatus.INTERRUPTED:
+        # Who presses Ctrl-C wants no more of it to leave, from whichever process.
+        home.ask_to_stop(plan.record, time.time())
     return stop or _why_it_is_closed(plan, home, bounds.limit)
 
 

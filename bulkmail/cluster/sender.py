@@ -51,7 +51,6 @@ class Sender:
         )
         ledger.commits.on_failure = self._ledger_failed
         ledger.on_news = self._delivery.look_again
-        self._idle_since = time.monotonic()
         self._task = asyncio.create_task(self._run())
 
     @property
@@ -71,6 +70,13 @@ class Sender:
             return time.time()
         self.ledger.forget(shard)
         return at
+
+    def close(self, stop: Stop) -> None:
+        """Nothing of the campaign is to be sent any more: all is done, or else `stop` says why."""
+        if self.ledger.shards:
+            self._delivery.stop(stop)
+        else:
+            self._end_at_once()
 
     def stop(self, stop: Stop) -> None:
         """Takes nothing new; what is under way is waited for, for a bounded time."""
@@ -102,6 +108,10 @@ class Sender:
             await asyncio.sleep(1.0)
             if self.ledger.shards:
                 idle_since = time.monotonic()
+        self._end_at_once()
+
+    def _end_at_once(self) -> None:
+        """Nobody is left, as far as it knows, and nobody will come."""
         self.ledger.is_open = False
         self._delivery.look_again()
 

@@ -21,7 +21,13 @@ from bulkmail.delivery import Stop
 from bulkmail.engine import Again, Engine, enqueue
 from bulkmail.errors import BulkmailError, ExitStatus, LedgerError
 from bulkmail.ledger.contents import Contents
-from bulkmail.ledger.postgres.connection import ConnectionLostError, PostgresDatabase
+from bulkmail.ledger.postgres.connection import (
+    SCHEMA,
+    SESSION,
+    ConnectionLostError,
+    PostgresDatabase,
+)
+from bulkmail.ledger.postgres.opening import version_of
 from bulkmail.ledger.postgres.sending import ShardLedger
 from bulkmail.ledger.postgres.shards import Late, Lease, Shard, ShardBusyError, settle_late
 from bulkmail.model import Outcome, Recipient, State
@@ -155,6 +161,8 @@ class Tenure:
     async def _begin(self) -> None:
         seconds = self._charge.lease_seconds
         self._db = await self._database()
+        if not await self._ask(version_of, self._db):
+            raise ConnectionLostError(f"{self._db.name} holds no ledger yet")
         name = f"{socket.gethostname()}:{os.getpid()}"
         self._lease = await self._ask(Lease, self._db, name, seconds)
         await self._record_late()
@@ -165,6 +173,7 @@ class Tenure:
         """For the engine."""
         try:
             connection = await AsyncConnection.connect(self._charge.url, autocommit=True)
+            await connection.execute(SESSION, (SCHEMA,))
         except psycopg.Error as error:
             raise ConnectionLostError(f"{self._db.name}: {error}") from error
         self._connections.append(connection)
@@ -220,6 +229,8 @@ class Tenure:
             error = task.exception()
             if isinstance(error, LedgerError):
                 raise error
+            if isinstance(error, RuntimeError):  # its tables are not as they should be
+                raise LedgerError(f"{self._db.name}: {error}") from error
             raise ConnectionLostError(f"{self._db.name}: {error}") from error
 
     async def _choose(self) -> bool:
@@ -231,7 +242,7 @@ class Tenure:
             if sender.has_ended:
                 await self._heed(campaign_id, sender)
             elif campaign_id not in opened:
-                sender.stop(Stop(ExitStatus.CONTINUE, "paused from another terminal"))
+                sender.close(Stop(ExitStatus.CONTINUE, "paused from another terminal"))
             else:
                 people, workers = await self._ask(self._lease.left, campaign_id)
                 self._charge.observer.left(self._names[campaign_id], people, workers)
@@ -251,11 +262,12 @@ class Tenure:
         if (stop := sender.stopped) is None:
             self._stepped_back.pop(campaign_id, None)
             return
+        if stop.for_all:
+            await self._ask(self._lease.stop_campaign, campaign_id, stop.reason, time.time())
         if self._charge.only is not None:
             self.end(stop)
         elif stop.for_all:
-            self._charge.observer.said(f"{self._names[campaign_id]}: {stop.reason}")
-            await self._ask(self._lease.stop_campaign, campaign_id, stop.reason, time.time())
+            self._charge.observer.said(f"{self._names[campaign_id]}: stopped: {stop.reason}")
         elif stop.status is not ExitStatus.CONTINUE:
             self._step_back(campaign_id, stop.reason)
 

@@ -1,6 +1,7 @@
 """One process that sends what is open, under one lease after another."""
 
 import asyncio
+import time
 from contextlib import suppress
 
 from bulkmail.cluster.tenure import Charge, Tenure
@@ -26,22 +27,23 @@ class Worker:
         """Sends until it is told to stop, or something stops it: then why. None: nothing is open,
         and it was to end then.
         """
-        pause = FIRST_PAUSE
+        pause = FIRST_PAUSE / 2
         while True:
+            began = time.monotonic()
             try:
                 self._tenure = Tenure(self._charge, self._late)
                 async with self._tenure:
-                    pause = FIRST_PAUSE
                     if self._stop is not None:
                         self._tenure.end(self._stop)
                     await self._tenure.hold()
                 return self._tenure.stop
             except (ConnectionLostError, LeaseLostError) as error:
-                self._charge.observer.said(f"{error}; begins anew in {pause:g} s")
+                self._charge.observer.said(f"{error}; begins anew")
             if self._told.is_set() and not self._late:
                 return self._stop
+            lasted = time.monotonic() - began
+            pause = FIRST_PAUSE if lasted > LONGEST_PAUSE else min(LONGEST_PAUSE, 2 * pause)
             await self._within(pause)
-            pause = min(LONGEST_PAUSE, 2 * pause)
 
     def stop(self, stop: Stop) -> None:
         """Takes nothing new; what is under way is waited for, for a bounded time."""

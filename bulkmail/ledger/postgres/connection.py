@@ -14,6 +14,11 @@ from psycopg.pq import TransactionStatus
 from bulkmail.errors import LedgerError
 
 SCHEMA = "bulkmail"
+SESSION = """
+SELECT set_config('search_path', %s, false), CASE current_setting('synchronous_commit')
+    WHEN 'off' THEN set_config('synchronous_commit', 'on', false) END
+"""
+"""What every session begins with: a commit that returned is on the disk."""
 _CONNECT: dict[str, Any] = {
     "client_encoding": "UTF8",
     "connect_timeout": 10,
@@ -43,12 +48,7 @@ class PostgresDatabase:
         self._is_streaming = False
         with self._told():
             self.connection = psycopg.connect(url, autocommit=True, **_CONNECT)
-            self.connection.execute(
-                "SELECT set_config('search_path', %s, false),"
-                " CASE current_setting('synchronous_commit') WHEN 'off'"
-                " THEN set_config('synchronous_commit', 'on', false) END",
-                (SCHEMA,),
-            )
+            self.connection.execute(SESSION, (SCHEMA,))
 
     def execute(self, sql: str, values: Any = (), /) -> Any:
         with self._told():

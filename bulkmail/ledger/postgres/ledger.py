@@ -46,6 +46,7 @@ class Queue(Protocol):
     """The engine that hands shards out; see `bulkmail.engine`."""
 
     def install(self, connection: psycopg.Connection[Any], /) -> None: ...
+    def clear(self, connection: psycopg.Connection[Any], campaign_id: int, /) -> None: ...
     def enqueue(
         self,
         connection: psycopg.Connection[Any],
@@ -177,6 +178,7 @@ class PostgresLedger(Ledger):
         for file in files:
             self._db.execute("INSERT INTO shared_file VALUES (?, ?) ON CONFLICT DO NOTHING", file)
         self._db.execute("DELETE FROM shard WHERE campaign_id = ?", (campaign.id,))
+        self._queue.clear(self._db.connection, campaign.id)
         self._db.execute(
             "UPDATE campaign SET is_open = true, content_id = ?, edition = ?, stopped_for = ''"
             " WHERE id = ?",

@@ -126,10 +126,13 @@ class Lease:
         return Handed(record, content_id, edition)
 
     def shared_file(self, digest: str) -> bytes:
-        [content] = self._db.execute(
+        """Raises LookupError."""
+        found = self._db.execute(
             "SELECT content FROM shared_file WHERE digest = ?", (digest,)
         ).fetchone()
-        return bytes(content)
+        if found is None:
+            raise LookupError(digest)
+        return bytes(found[0])
 
     # -- shards ----------------------------------------------------------------------------------
 
