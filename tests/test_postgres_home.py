@@ -153,6 +153,8 @@ def test_who_asks_to_stop_can_wait_for_those_who_send(
     sql.execute("UPDATE shard SET worker_id = NULL")
     waiting.join()
     assert found == [True]
+    [(ended_at,)] = sql.execute("SELECT ended_at FROM run").fetchall()
+    assert ended_at is not None
 
 
 def test_a_campaign_at_its_question_cannot_be_stopped_nor_the_suppression_list_changed(

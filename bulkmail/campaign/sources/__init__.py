@@ -31,6 +31,8 @@ LISTS = (*TABLES, ".txt")
 def person_row(person: Person, place: str) -> Row:
     """A person of the campaign file itself, at `place`."""
     fields = {name: value.strip() for name, value in person.root.items()}
+    if any("\0" in text for item in fields.items() for text in item):
+        return Row("", {}, place, "holds a NUL character")
     return Row(fields.pop("email"), fields, place)
 
 

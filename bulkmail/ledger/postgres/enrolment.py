@@ -1,6 +1,6 @@
 """Rows into recipients, all of one reading at once: the same as `ledger/enrolment.py` does by row.
 
-The rows are copied into a table of the session, and from there into the ledger by three statements.
+The rows are copied into a table of the session, and from there into the ledger by one statement.
 """
 
 import json
@@ -41,16 +41,19 @@ FROM read LEFT JOIN left_out USING (address_key)
 WHERE fault IS NULL ORDER BY address_key, n
 """
 
-# Whoever is not known yet is added. Who is known and open follows the source, and the suppression
-# list.
+# In the order of the rows. Whoever is not known yet is added. Who is known and open follows the
+# source, and the suppression list; a row that is filtered is nobody's.
 _ENROL = """
 INSERT INTO recipient
     (campaign_id, address, address_key, is_person, domain, fields, source, reading, added_reading,
     changed_reading, state, reason)
-SELECT %(campaign)s, address, address_key, true, domain, fields, source, %(reading)s, %(reading)s,
-    %(reading)s, CASE WHEN first.why IS NULL THEN 'pending' ELSE 'suppressed' END,
-    coalesce(first.why, '')
-FROM first_of_each AS first JOIN read USING (n)
+SELECT %(campaign)s, address, address_key, first.n IS NOT NULL, domain, fields, source,
+    %(reading)s, %(reading)s, %(reading)s,
+    CASE WHEN fault IS NOT NULL THEN 'invalid' WHEN first.n IS NULL THEN 'duplicate'
+        WHEN why IS NOT NULL THEN 'suppressed' ELSE 'pending' END,
+    CASE WHEN fault IS NOT NULL THEN fault WHEN first.n IS NULL THEN 'the same person stands above'
+        ELSE coalesce(why, '') END
+FROM read LEFT JOIN first_of_each AS first USING (n)
 ORDER BY n
 ON CONFLICT (campaign_id, address_key) WHERE is_person DO UPDATE
 SET reading = excluded.reading,
@@ -88,17 +91,6 @@ SET reading = excluded.reading,
         ELSE recipient.state END
 """
 
-_ENROL_FILTERED = """
-INSERT INTO recipient
-    (campaign_id, address, address_key, is_person, domain, fields, source, reading, added_reading,
-    changed_reading, state, reason)
-SELECT %(campaign)s, address, address_key, false, domain, fields, source, %(reading)s, %(reading)s,
-    %(reading)s, CASE WHEN fault IS NULL THEN 'duplicate' ELSE 'invalid' END,
-    coalesce(fault, 'the same person stands above')
-FROM read WHERE NOT EXISTS (SELECT 1 FROM first_of_each WHERE first_of_each.n = read.n)
-ORDER BY n
-"""
-
 _COUNT = """
 SELECT count(*) FILTER (WHERE state = 'invalid'), count(*) FILTER (WHERE state = 'duplicate'),
     count(*) FILTER (WHERE state = 'suppressed'),
@@ -108,14 +100,20 @@ FROM recipient WHERE campaign_id = %(campaign)s AND reading = %(reading)s
 
 _LIST = """
 SELECT source, state, reason FROM (
-    SELECT recipient.id, recipient.source, state, reason, n,
-        row_number() OVER (PARTITION BY state ORDER BY n) AS place
-    FROM recipient JOIN read ON read.source = recipient.source
-        AND read.address = recipient.address
-    WHERE campaign_id = %(campaign)s AND recipient.reading = %(reading)s
-        AND state IN ('invalid', 'duplicate', 'suppressed')
+    SELECT read.n, read.source, known.state, known.reason,
+        row_number() OVER (PARTITION BY known.state ORDER BY read.n) AS place
+    FROM read LEFT JOIN first_of_each AS first USING (n)
+    LEFT JOIN recipient ON first.n IS NOT NULL AND campaign_id = %(campaign)s AND is_person
+        AND recipient.address_key = read.address_key AND recipient.state = 'suppressed'
+    CROSS JOIN LATERAL (SELECT
+        CASE WHEN fault IS NOT NULL THEN 'invalid' WHEN first.n IS NULL THEN 'duplicate'
+            ELSE recipient.state END AS state,
+        CASE WHEN fault IS NOT NULL THEN fault WHEN first.n IS NULL
+            THEN 'the same person stands above' ELSE recipient.reason END AS reason
+    ) AS known
+    WHERE known.state IS NOT NULL
 ) AS numbered
-WHERE place <= %(listed)s ORDER BY n, id
+WHERE place <= %(listed)s ORDER BY n
 """
 
 
@@ -147,8 +145,6 @@ def enrol(
     db.execute(_FIND_FIRST)
     db.execute("ANALYZE first_of_each")
     db.execute(_ENROL, values)
-    db.execute(_ENROL_FILTERED, values)
-    db.execute("DROP TABLE first_of_each")
     found = Enrolment()
     found.invalid, found.duplicates, found.suppressed, found.recipients = db.execute(
         _COUNT, values
@@ -161,6 +157,7 @@ def enrol(
         " AND reading < ?",
         (campaign.id, *UNSENT, reading),
     ).fetchone()
+    db.execute("DROP TABLE first_of_each")
     return found
 
 

@@ -22,7 +22,10 @@ BUSY_SECONDS = 2
 """Workers hold a row for an instant; a plan that waits at its question, until then."""
 LOOK_EVERY_SECONDS = 0.1
 
-_END_RUN = "UPDATE run SET ended_at = ? WHERE campaign_id = ? AND ended_at IS NULL"
+_END_RUN = """
+UPDATE run SET ended_at = ? FROM campaign
+WHERE campaign.id = ? AND campaign_id = campaign.id AND ended_at IS NULL AND NOT is_open
+"""
 
 
 @dataclass(frozen=True)
@@ -75,6 +78,7 @@ class PostgresHome:
             return bool(was_open or number)
 
     def has_stopped(self, campaign: CampaignRecord, seconds: float) -> bool:
+        """Its run has ended then, if nobody has begun another."""
         until = time.monotonic() + seconds
         with closing(PostgresDatabase(self.url)) as db:
             refuse_what_is_not_ours(db)
@@ -82,6 +86,7 @@ class PostgresHome:
                 if time.monotonic() > until:
                     return False
                 time.sleep(LOOK_EVERY_SECONDS)
+            db.execute(_END_RUN, (time.time(), campaign.id))
         return True
 
     def stopped_for(self, campaign: CampaignRecord) -> str:

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 import psycopg
 
-from bulkmail.errors import LedgerBusyError
+from bulkmail.errors import LedgerBusyError, LedgerError
 from bulkmail.ledger.contents import Contents
 from bulkmail.ledger.ledger import Ledger
 from bulkmail.ledger.postgres.connection import PostgresDatabase
@@ -22,6 +22,8 @@ SHARD_PEOPLE = 1000
 """At most, in one shard: it is in one worker's memory, and is done in some seconds."""
 LEAST_SHARDS = 12
 """A short list is cut into smaller ones, so that some workers share it."""
+BUSY_SECONDS = 1
+"""The server knows within an instant that a connection has ended."""
 
 _STILL_IN_DOUBT = """
 UPDATE recipient SET state = 'in_doubt'
@@ -83,13 +85,18 @@ class PostgresLedger(Ledger):
             raise
 
     def _hold(self, campaign: str) -> None:
-        """Until the connection ends."""
-        lock = "SELECT pg_try_advisory_lock(?, hashtext(?))"
-        if not self._db.execute(lock, (LOCK, campaign)).fetchone()[0]:
+        """Until the connection ends. Whoever ends now has it for an instant longer."""
+        try:
+            with self._db.transaction():
+                self._db.execute(f"SET LOCAL lock_timeout = '{BUSY_SECONDS}s'")
+                self._db.execute("SELECT pg_advisory_lock(?, hashtext(?))", (LOCK, campaign))
+        except LedgerError as error:
+            if not isinstance(error.__cause__, psycopg.errors.LockNotAvailable):
+                raise
             raise LedgerBusyError(
                 f'"{campaign}" is being prepared elsewhere, or somebody decides about it, in'
                 f" {self.name}. Let them finish"
-            )
+            ) from None
         if (known := find_campaign(self._db, campaign)) is not None:
             self._refuse_while_sent(known)
 

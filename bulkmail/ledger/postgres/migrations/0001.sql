@@ -43,7 +43,7 @@ CREATE TABLE recipient (
     address          text NOT NULL,
     address_key      text COLLATE "C" NOT NULL,
     is_person        boolean NOT NULL,            -- false: a row that was filtered
-    domain           text NOT NULL,
+    domain           text COLLATE "C" NOT NULL,
     fields           text NOT NULL,
     source           text NOT NULL,
     reading          integer NOT NULL,
