@@ -499,3 +499,115 @@ def test_one_that_was_released_can_be_decided_later(
     assert row == ("failed", 1, 100.0, "554 5.7.1 spam")
     with pytest.raises(LedgerError):
         kept.record(None, [Settlement(second, State.FAILED, refused, of_released=True)])
+
+
+@pytest.mark.parametrize(
+    "cell",
+    [
+        *("\0", "\\u0000", "\\\\0", "\\N", "\\.", "\t\n\r\\", "\x01\x7f\x85\u2028", "\ufeff\ufffd"),
+        *("𝒦\U0010ffff", "'\"$$;--", "?%s%(name)s{}", "x" * 1_000_000),
+    ],
+)
+def test_a_cell_may_hold_any_text(ledger: Ledger, campaign: CampaignRecord, cell: str) -> None:
+    rows = [row("kim@example.com", name=cell, **{cell[:9]: "x"}), row(cell, 3, fault="no address")]
+    if "\0" in cell:
+        rows.pop()  # no source has it in an address
+    assert ledger.enrol(campaign, rows).recipients == 1
+    [found] = ledger.unsent(campaign)
+    assert dict(found.fields) == dict(rows[0].fields)
+    assert ledger.contents.sent_before(campaign, "content", ["name"]) is None
+    assert states(ledger, campaign) == {"pending": 1, **({"invalid": 1} if rows[1:] else {})}
+
+
+def test_who_has_the_same_text_in_other_cells_has_another_message(
+    kept: Kept, ledger: Ledger, campaign: CampaignRecord
+) -> None:
+    """None is not an empty one; a NUL is a text as any."""
+    texts = ["", "\0", "\\u0000", "null", "é"]
+    rows = [row(f"p{n}@example.com", **({"name": t} if n else {})) for n, t in enumerate(texts)]
+    ledger.enrol(campaign, rows)
+    kept.record(
+        ledger.contents.id_of(campaign, "content"),
+        [intent(id_) for id_ in ids_of(ledger, campaign)],
+    )
+    other = ledger.campaign("august", 2000.0)
+    ledger.enrol(other, rows)
+    assert ledger.contents.sent_before(other, "content", ["name"]) == ("july", 5)
+    ledger.enrol(
+        other, [row(r.address, name=t) for r, t in zip(rows, texts[-1:] + texts, strict=False)]
+    )
+    assert ledger.contents.sent_before(other, "content", ["name"]) is None
+    assert ledger.contents.sent_before(other, "content", ["title"]) == ("july", 5)
+
+
+def test_rows_stay_in_their_order_also_those_that_are_left_out(
+    kept: Kept, ledger: Ledger, campaign: CampaignRecord
+) -> None:
+    rows = [row(a, n, fault) for n, (a, fault) in enumerate(
+        [("b@x.example", None), ("?", "no"), ("B@x.example", None), ("a@x.example", None)])]  # fmt: skip
+    for _ in range(2):
+        ledger.enrol(campaign, rows)
+        told = ledger._db.execute("SELECT address FROM recipient ORDER BY id").fetchall()
+    assert told == [("b@x.example",), ("a@x.example",), ("?",), ("B@x.example",)]
+
+
+def test_who_is_left_out_is_told_by_the_row_of_this_reading(
+    kept: Kept, ledger: Ledger, campaign: CampaignRecord
+) -> None:
+    """Whatever the spelling was when they were sent to, and where rows share a place."""
+    ledger.enrol(campaign, people(2))
+    defer(kept, ids_of(ledger, campaign), lambda id_: 1.0)
+    rows = [row("P0@example.com", 7), row("p1@example.com", 7), row("P1@example.com", 7)]
+    found = ledger.enrol(campaign, rows, [("p0@example.com", "left"), ("p0@example.com", "again")])
+    assert found.filtered == [
+        ("m.csv:7", State.SUPPRESSED, "left"),
+        ("m.csv:7", State.DUPLICATE, "the same person stands above"),
+    ]
+
+
+def test_a_rehearsal_that_is_finished_is_forgotten(
+    kept: Kept, ledger: Ledger, campaign: CampaignRecord
+) -> None:
+    ledger.enrol(campaign, people(1))
+    kept.record(None, [intent(id_) for id_ in ids_of(ledger, campaign)])
+    ledger.forget_finished("july")
+    assert ledger.known("july") is not None, "somebody is under way"
+    ledger.recover(campaign, 5.0)
+    ledger.forget_finished("july")
+    assert ledger.known("july") is None
+    assert ledger.campaign("july", 1000.0).seed != campaign.seed
+
+
+def test_events_are_told_with_times(kept: Kept, ledger: Ledger, campaign: CampaignRecord) -> None:
+    ledger.enrol(campaign, people(2))
+    first, _ = ids_of(ledger, campaign)
+    kept.record(None, [intent(first)])
+    kept.record(None, [Settlement(first, State.FAILED, LATER, at=1001.0)])
+    with ledger.deciding(campaign, [State.FAILED], ["P0@example.com"]) as decided:
+        assert decided.retry(1002.5) == 1
+    if not hasattr(kept, "home"):
+        return
+    view = kept.view()
+    told, other = view.report(campaign, [])
+    assert other["events"] == []
+    assert repr(told["events"]) == (
+        "[{'at': 1001.0, 'what': 'failed', 'attempt': 1, 'begun_at': 1000.0, 'phase': 'rcpt',"
+        " 'reply': '450 4.2.1 later', 'reason': '450 4.2.1 later'},"
+        " {'at': 1002.5, 'what': 'retry', 'attempt': 0, 'begun_at': None, 'phase': '',"
+        " 'reply': '', 'reason': ''}]"
+    )
+    view.close()
+
+
+def test_what_approves_a_campaign_is_the_same_in_any_ledger(
+    kept: Kept, ledger: Ledger, campaign: CampaignRecord
+) -> None:
+    """Also when it was enrolled in another order before, and some were sent to."""
+    rows = [row("é@example.com", name="𝒦"), row("z@example.com"), row("A@예시.example", a="\0")]
+    ledger.enrol(campaign, [*rows[::-1], row("gone@example.com")])
+    kept.record(None, [intent(ids_of(ledger, campaign)[0])])
+    ledger.enrol(campaign, [*rows, row("left@example.com"), row("?", fault="no")],
+                 [("left@example.com", "left")])  # fmt: skip
+    assert ledger.people_digest(campaign) == (
+        "682c33b7e0496941c51c745c1ec26df49502fe460de4c7de9e7b2c795632feea"
+    )

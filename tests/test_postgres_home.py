@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 
 import psycopg
@@ -11,6 +12,7 @@ from bulkmail import engine
 from bulkmail.errors import LedgerBusyError, LedgerError, NoLedgerError
 from bulkmail.ledger import CampaignRecord, SqliteLedger
 from bulkmail.ledger.postgres import PostgresHome, PostgresLedger
+from bulkmail.ledger.postgres.opening import VERSION
 from bulkmail.model import Row, State
 
 SENDING = """
@@ -57,6 +59,94 @@ def campaign(ledger: PostgresLedger) -> CampaignRecord:
         ledger.hand_out(campaign, content_id, "{}", [], limit=None, after_seconds=0)
     ledger.begin_run(campaign, 2000.0)
     return campaign
+
+
+# -- opening -------------------------------------------------------------------------------------
+
+
+def test_many_open_a_new_database_at_once(home: PostgresHome, sql: psycopg.Connection) -> None:
+    """One makes the tables."""
+    together = threading.Barrier(6)
+
+    def open_one(number: int) -> int:
+        together.wait(30)
+        with closing(home.ledger(f"letter {number}")) as ledger:
+            return ledger.campaign(f"letter {number}", 1.0).id
+
+    with ThreadPoolExecutor(6) as threads:
+        assert sorted(threads.map(open_one, range(6))) == [1, 2, 3, 4, 5, 6]
+    assert sql.execute("SELECT number FROM version ORDER BY number").fetchall() == [
+        (number + 1,) for number in range(VERSION)
+    ]
+
+
+def test_tables_that_could_not_all_be_made_are_none(
+    home: PostgresHome, sql: psycopg.Connection
+) -> None:
+    """A table stands where the queue has its own."""
+    sql.execute("CREATE SCHEMA bulkmail CREATE TABLE pgqueuer (id integer)")
+    with pytest.raises(LedgerError, match="pgqueuer"):
+        home.ledger("july")
+    assert not home.exists()
+    sql.execute("DROP TABLE pgqueuer")
+    home.ledger("july").close()
+    assert home.exists()
+
+
+def test_tables_of_a_newer_version_are_refused_with_words(
+    home: PostgresHome, campaign: CampaignRecord, sql: psycopg.Connection
+) -> None:
+    sql.execute("INSERT INTO version VALUES (99)")
+    for use in (
+        lambda: home.ledger("august"),
+        home.view,
+        home.exists,
+        lambda: home.scratch("july", "content"),
+        lambda: home.suppress(["kim@example.com"], "", 0.0),
+        lambda: home.ask_to_stop(campaign, 0.0),
+    ):
+        with pytest.raises(LedgerError, match=r"newer bulkmail \(version 99; this one knows \d+\)"):
+            use()
+
+
+@pytest.mark.parametrize(
+    ("option", "words"),
+    [
+        ("role%3Dpg_monitor", "permission denied"),
+        ("default_transaction_read_only%3Don", "read-only transaction"),
+    ],
+)
+def test_who_may_not_write_is_told(
+    home: PostgresHome, postgres_url: str, option: str, words: str
+) -> None:
+    also = "&" if "?" in postgres_url else "?"
+    other = PostgresHome(f"{postgres_url}{also}options=-c%20{option}", engine)
+    with pytest.raises(LedgerError, match=words):
+        other.ledger("july")
+    home.ledger("july").close()
+    with pytest.raises(LedgerError, match=words):
+        other.suppress(["kim@example.com"], "", 0.0)
+
+
+def test_a_database_that_cannot_be_reached_is_told_without_its_password() -> None:
+    with pytest.raises(
+        LedgerError, match=r"postgresql://kim@127\.0\.0\.1:1/news: .*refused"
+    ) as told:
+        PostgresHome("postgresql://kim:secret@127.0.0.1:1/news?sslmode=disable", engine).exists()
+    assert "secret" not in str(told.value)
+
+
+def test_one_plans_or_decides_at_a_time(
+    home: PostgresHome, ledger: PostgresLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For one campaign; until the process ends."""
+    monkeypatch.setattr("bulkmail.ledger.postgres.ledger.BUSY_SECONDS", 0.1)
+    with pytest.raises(LedgerBusyError, match="prepared elsewhere"):
+        home.ledger("july")
+    home.ledger("august").close()
+    ledger.close()
+    monkeypatch.undo()
+    home.ledger("july").close()
 
 
 # -- reading -------------------------------------------------------------------------------------

@@ -60,9 +60,11 @@ class Queue(Protocol):
 
 
 class PostgresContents(Contents):
-    """See `Contents`. Cells are compared as JSON: text cannot hold all that may stand there."""
+    """See `Contents`. For PostgreSQL there is no NUL; as another character it is the same in both
+    rows that are compared.
+    """
 
-    _CELL = "({fields}::json -> '{column}')::text"
+    _CELL = r"(replace({fields}, '\u0000', '\u0001')::json -> '{column}')::text"
 
 
 class PostgresLedger(Ledger):

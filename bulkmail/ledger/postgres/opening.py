@@ -21,10 +21,14 @@ Install = Callable[[psycopg.Connection[Any]], None]
 
 def version_of(db: PostgresDatabase) -> int:
     """That of the tables; 0 if there are none. Raises LedgerError for a newer one."""
-    [table] = db.execute(f"SELECT to_regclass('{SCHEMA}.version')").fetchone()
-    if table is None:
+    # Not by to_regclass, which may remember that there was none before another process made it.
+    [tables] = db.execute(
+        "SELECT count(*) FROM pg_catalog.pg_tables WHERE schemaname = ? AND tablename = 'version'",
+        (SCHEMA,),
+    ).fetchone()
+    if not tables:
         return 0
-    [version] = db.execute("SELECT max(number) FROM version").fetchone()
+    [version] = db.execute(f"SELECT max(number) FROM {SCHEMA}.version").fetchone()
     if version > VERSION:
         raise LedgerError(
             f"{db.name} was written by a newer bulkmail (version {version}; this one knows"
