@@ -1,21 +1,31 @@
 """Any order of things that happen to a ledger: a model of one page says where everyone stands.
 
-The same for a ledger in a file and for a scratch one, which is what checks and rehearsals use.
+The same for a ledger in a file, for a scratch one, which is what checks and rehearsals use, and for
+one in PostgreSQL.
 """
 
 import shutil
 import tempfile
 from collections import Counter
 from dataclasses import dataclass
-from itertools import cycle
+from itertools import count, cycle
 from pathlib import Path
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
-from bulkmail.ledger import SqliteLedger
+from bulkmail.ledger import Ledger
 from bulkmail.model import Intent, Outcome, Phase, Reply, Row, Settlement, State
+
+from .kept import Kept, KeptByPostgres, KeptBySqlite
 
 NAMES = [f"p{number}@d{number % 2}.example" for number in range(4)]
 PEOPLE = st.sets(st.sampled_from(NAMES))
@@ -50,6 +60,7 @@ class Ledgers(RuleBasedStateMachine):
     """One campaign, killed and continued at will."""
 
     is_file = True
+    name = "july"
 
     @initialize()
     def begin(self) -> None:
@@ -58,16 +69,20 @@ class Ledgers(RuleBasedStateMachine):
         self.people: dict[str, Person] = {}
         self.claimed: dict[str, int] = {}
         self.taken: set[str] = set()
-        self.ledger = self._open()
-        self.campaign = self.ledger.campaign("july", 1.0)
+        self.kept = self._open()
+        self.campaign = self.ledger.campaign(self.name, 1.0)
         self.content = self.ledger.contents.id_of(self.campaign, "content")
         self.start(set(NAMES), set(), False, False)
 
-    def _open(self) -> SqliteLedger:
-        return SqliteLedger(self.folder / "bulkmail.sqlite" if self.is_file else None)
+    def _open(self) -> Kept:
+        return KeptBySqlite(self.folder / "bulkmail.sqlite" if self.is_file else None)
+
+    @property
+    def ledger(self) -> Ledger:
+        return self.kept.ledger
 
     def teardown(self) -> None:
-        self.ledger.close()
+        self.kept.close()
         shutil.rmtree(self.folder)
 
     # -- a run begins ----------------------------------------------------------------------------
@@ -77,9 +92,7 @@ class Ledgers(RuleBasedStateMachine):
         self, listed: set[str], excluded: set[str], resend: bool, cancel_removed: bool
     ) -> None:
         """After whatever end of the last one: a kill leaves what it leaves."""
-        if self.is_file:
-            self.ledger.close()
-            self.ledger = self._open()
+        self.kept.reopened()
         self.ledger.recover(self.campaign, self.now)
         self._recovered()
         self.ledger.enrol(
@@ -101,7 +114,7 @@ class Ledgers(RuleBasedStateMachine):
                         person.state = State.DEFERRED
                     else:
                         person.to(State.PENDING)
-        self.claims = self.ledger.claims(self.campaign)
+        self.claims = self.kept.claims(self.campaign)
         self.claimed, self.taken = {}, set()
 
     def _recovered(self) -> None:
@@ -158,7 +171,7 @@ class Ledgers(RuleBasedStateMachine):
 
     def _intend(self, name: str) -> None:
         intent = Intent(self.claimed[name], self.now, self.now, f"<{name}>")
-        self.ledger.record("a", self.content, [intent])
+        self.kept.record(self.content, [intent])
         self.people[name].state = State.IN_FLIGHT
         self.people[name].copies += 1
         del self.claimed[name]
@@ -180,9 +193,10 @@ class Ledgers(RuleBasedStateMachine):
     def _settle(self, name: str, state: State) -> None:
         person, due_at = self.people[name], self.now + 10 if state is State.DEFERRED else 0.0
         [id_] = self.ledger._db.execute(
-            "SELECT id FROM recipient WHERE address = ?", (name,)
+            "SELECT id FROM recipient WHERE address = ? AND campaign_id = ?",
+            (name, self.campaign.id),
         ).fetchone()
-        self.ledger.record("a", self.content, [Settlement(id_, state, SAID, due_at, at=self.now)])
+        self.kept.record(self.content, [Settlement(id_, state, SAID, due_at, at=self.now)])
         self.taken.discard(name)
         if state is State.PENDING:
             person.state = State.DEFERRED if person.due_at else State.PENDING
@@ -206,7 +220,7 @@ class Ledgers(RuleBasedStateMachine):
             if person.state is state and (name in names or not names):
                 person.to(State.PENDING)
                 person.consented = person.doubts > 0
-        self.claims = self.ledger.claims(self.campaign)
+        self.claims = self.kept.claims(self.campaign)
         self.claimed = {}
 
     @precondition(lambda self: not self.taken)
@@ -230,17 +244,18 @@ class Ledgers(RuleBasedStateMachine):
             if person.state in (State.PENDING, State.DEFERRED):
                 self._given_up(person)
                 person.due_at = 0.0
-        self.claims = self.ledger.claims(self.campaign)
+        self.claims = self.kept.claims(self.campaign)
         self.claimed = {}
 
     # -- always ----------------------------------------------------------------------------------
 
     @invariant()
     def everyone_is_where_the_model_says(self) -> None:
-        if not hasattr(self, "ledger"):
+        if not hasattr(self, "kept"):
             return
         rows = self.ledger._db.execute(
-            "SELECT address, state, in_doubt_events, due_at FROM recipient"
+            "SELECT address, state, in_doubt_events, due_at FROM recipient WHERE campaign_id = ?",
+            (self.campaign.id,),
         ).fetchall()
         seen = {name: (State(state), doubts) for name, state, doubts, _ in rows}
         assert len(rows) == len(seen), "one row for each person"
@@ -255,16 +270,31 @@ class Ledgers(RuleBasedStateMachine):
 
     @invariant()
     def every_doubt_is_an_event(self) -> None:
-        if not hasattr(self, "ledger"):
+        if not hasattr(self, "kept"):
             return
         [number] = self.ledger._db.execute(
-            "SELECT count(*) FROM event WHERE what = 'in_doubt'"
+            "SELECT count(*) FROM event JOIN recipient ON recipient.id = recipient_id"
+            " WHERE what = 'in_doubt' AND campaign_id = ?",
+            (self.campaign.id,),
         ).fetchone()
         assert number == sum(person.doubts for person in self.people.values())
 
 
 class ScratchLedgers(Ledgers):
     is_file = False
+
+
+_NAMES = count()
+
+
+class PostgresLedgers(Ledgers):
+    """Each campaign in the same database."""
+
+    url = ""
+
+    def _open(self) -> Kept:
+        self.name = f"july {next(_NAMES)}"
+        return KeptByPostgres(self.url, self.name)
 
 
 _BUDGET = settings(
@@ -277,3 +307,10 @@ Ledgers.TestCase.settings = _BUDGET
 ScratchLedgers.TestCase.settings = _BUDGET
 TestLedgers = Ledgers.TestCase
 TestScratchLedgers = ScratchLedgers.TestCase
+
+
+def test_ledgers_in_postgres(postgres_url: str) -> None:
+    machine = type("PostgresLedgers", (PostgresLedgers,), {"url": postgres_url})
+    run_state_machine_as_test(
+        machine, settings=settings(_BUDGET, max_examples=25, stateful_step_count=30)
+    )
