@@ -13,7 +13,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -85,7 +84,6 @@ def _measure(
     folder: Path, url: str, database: psycopg.Connection[Any], people: int, workers: int
 ) -> Measured:
     bulkmail = [sys.executable, "-m", "bulkmail"]
-    began = time.monotonic()
     _, plan_cpu_s = _run(folder, [[*bulkmail, "run", CAMPAIGN, "--yes", "--detach"]])
     planned_bytes = _size(database)
     counted = _Counted(database)
@@ -182,13 +180,14 @@ def _processes() -> Iterator[tuple[int, tuple[int, float, float]]]:
 
 def _told(measured: Measured) -> Iterator[str]:
     m = measured
-    yield f"Measured, {m.people:,} people, {m.workers} workers, {m.people / m.seconds:,.0f} a second:"
+    speed = f"{m.people / m.seconds:,.0f} a second"
+    yield f"Measured, {m.people:,} people, {m.workers} workers, {speed}:"
     yield in_markdown([["for each recipient or message", ""], *_figures(m)])
+    planned, sent = PEOPLE * m.planned_bytes / 1e9, PEOPLE * m.sent_bytes / 1e9
     yield (
-        f"Model, {PEOPLE:,} people, {WORKERS} workers, shards of {SHARD:,}: {PEOPLE // SHARD:,} shards"
-        f" · planning {_time(PEOPLE * m.plan_s)} on one core · the ledger takes"
-        f" {PEOPLE * m.planned_bytes / 1e9:,.0f} GB when planned, {PEOPLE * m.sent_bytes / 1e9:,.0f} GB"
-        " when sent."
+        f"Model, {PEOPLE:,} people, {WORKERS} workers, {PEOPLE // SHARD:,} shards of {SHARD:,}:"
+        f" planning takes {_time(PEOPLE * m.plan_s)} of one core; the ledger takes"
+        f" {planned:,.0f} GB when planned, {sent:,.0f} GB when sent."
     )
     yield in_markdown([list(next(_rates(m)).keys()), *(list(row.values()) for row in _rates(m))])
 

@@ -190,7 +190,8 @@ def test_names_of_templates_are_written_out(lay_out: Callable[..., Path], tag: s
 
 
 NAMES = st.text(st.characters(codec="utf-8", exclude_categories=["C"]), min_size=1, max_size=20)
-TEXTS = st.text(st.characters(codec="utf-8", exclude_characters="{}#%"), max_size=200)
+SENDABLE = st.characters(codec="utf-8", exclude_categories=["Cc"], exclude_characters="{}#%")
+TEXTS = st.text(SENDABLE | st.sampled_from("\n\t"), max_size=200)
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50)

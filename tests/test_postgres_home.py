@@ -17,8 +17,8 @@ from bulkmail.model import Row, State
 
 SENDING = """
 WITH worker AS (
-    INSERT INTO worker (name, started_at, lease_until)
-    VALUES ('w', 0, clock_timestamp() + make_interval(secs => %s)) RETURNING id
+    INSERT INTO worker (name, started_at, has_files, lease_until)
+    VALUES ('w', 0, false, clock_timestamp() + make_interval(secs => %s)) RETURNING id
 )
 UPDATE shard SET worker_id = worker.id FROM worker WHERE campaign_id = %s
 """

@@ -15,7 +15,7 @@ from bulkmail.cli.unread import may_be_unread
 from bulkmail.cluster.tenure import Charge
 from bulkmail.cluster.worker import Worker
 from bulkmail.delivery import Stop
-from bulkmail.errors import ExitStatus
+from bulkmail.errors import CampaignError, ExitStatus, Problem
 from bulkmail.ledger import Home, Ledger
 from bulkmail.ledger.postgres import PostgresHome, PostgresLedger
 from bulkmail.model import UNSENT, Outcome, Recipient, State
@@ -24,8 +24,15 @@ from bulkmail.model import UNSENT, Outcome, Recipient, State
 def hand_out(plan: Plan, ledger: Ledger, limit: int | None, *, detach: bool) -> None:
     """In the transaction of the plan: all that workers need, and its shards, queued for them."""
     assert isinstance(ledger, PostgresLedger)
-    edition, files = edition_of(plan.campaign)
-    start_at = plan.campaign.file.start_at
+    campaign = plan.campaign
+    if detach and campaign.has_personal_files and not ledger.is_sent_with_files():
+        message = (
+            "some are for one person each, and no worker is alive that has them; start one with"
+            " --files DIR, a copy of this folder, or leave out --detach"
+        )
+        raise CampaignError([Problem(campaign.places.key(("attachments",)), message)])
+    edition, files = edition_of(campaign)
+    start_at = campaign.file.start_at
     wait = max(0.0, start_at.timestamp() - time.time()) if start_at else 0.0
     ledger.hand_out(
         plan.record, plan.content_id, edition, files.items(), limit=limit, after_seconds=wait

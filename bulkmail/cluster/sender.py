@@ -21,7 +21,8 @@ IDLE_SECONDS = 10.0
 
 class Sender:
     """To be made inside a running event loop. `on_settled` is told every outcome and new state,
-    `on_remark` what a person should know.
+    `on_remark` what a person should know; `is_proven_now` asks the ledger whether its content was
+    accepted for anybody.
     """
 
     def __init__(
@@ -33,11 +34,14 @@ class Sender:
         paces: tuple[Pace, DomainPaces],
         on_settled: Callable[[Recipient, State, Outcome], None],
         on_remark: Callable[[str], None],
+        is_proven_now: Callable[[], bool],
         *,
         content_proven: bool,
         wait_seconds: float,
     ) -> None:
         self.ledger = ledger
+        self.content_proven = content_proven
+        self.is_proven_now = is_proven_now
         self.stopped: Stop | None = None
         """Why it ended, if not because nothing was left."""
         self._delivery = Delivery(

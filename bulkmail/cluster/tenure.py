@@ -18,6 +18,8 @@ from bulkmail.campaign.edition import campaign_of
 from bulkmail.cluster.sender import Sender
 from bulkmail.compose.message import Composer
 from bulkmail.delivery import Stop
+from bulkmail.delivery.desk import come_back
+from bulkmail.delivery.queues import NEXT_RETRY
 from bulkmail.engine import Again, Engine, enqueue
 from bulkmail.errors import BulkmailError, ExitStatus, LedgerError
 from bulkmail.ledger.contents import Contents
@@ -37,6 +39,8 @@ LOOK_SECONDS = 0.4
 """So often a worker looks which campaigns are open: `pause` is heard within a second."""
 UNATTENDED_SECONDS = 5.0
 """So often it looks for shards that the engine does not know of."""
+RETRIES_SECONDS = 5.0
+"""So often a run that has nothing to send looks for when to come back."""
 BUSY_SECONDS = 2.0
 """A shard that cannot be taken yet is handed out again after so long."""
 FIRST_STEP_BACK, LONGEST_STEP_BACK = 30.0, 600.0
@@ -108,6 +112,7 @@ class Tenure:
         self._stepped_back: dict[int, _StepBack] = {}
         self._names: dict[int, str] = {}
         self._making = asyncio.Lock()
+        self._looks_at = 0.0
 
     def end(self, stop: Stop) -> None:
         """Takes nothing new; the first reason stays."""
@@ -128,6 +133,7 @@ class Tenure:
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        self._told.set()
         reason = self.stop or Stop(ExitStatus.LEDGER, "the lease or the database was lost")
         for sender in self._senders.values():
             sender.stop(reason)
@@ -163,8 +169,9 @@ class Tenure:
         self._db = await self._database()
         if not await self._ask(version_of, self._db):
             raise ConnectionLostError(f"{self._db.name} holds no ledger yet")
+        has_files = self._charge.files is not None
         name = f"{socket.gethostname()}:{os.getpid()}"
-        self._lease = await self._ask(Lease, self._db, name, seconds)
+        self._lease = await self._ask(lambda: Lease(self._db, name, seconds, has_files=has_files))
         await self._record_late()
         listening, asking = await self._connect(), await self._connect()
         self._engine = Engine(listening, asking, self._send, seconds)
@@ -250,8 +257,19 @@ class Tenure:
         self._engine.send(
             [id_ for id_ in opened if self._stepped_back.get(id_, _StepBack()).until <= now]
         )
+        if self._charge.only is not None and opened and not self._senders:
+            await self._look_for_retries(self._charge.only)
         to_end = self._charge.until_idle or self._charge.only is not None
         return to_end and not opened and not self._senders
+
+    async def _look_for_retries(self, campaign_id: int) -> None:
+        """Ends, to come back, if nobody is left but who is to be tried again after the wait."""
+        if time.monotonic() < self._looks_at:
+            return
+        self._looks_at = time.monotonic() + RETRIES_SECONDS
+        at = await self._ask(self._lease.next_retry_at, campaign_id)
+        if at is not None and at - time.time() > self._charge.wait_seconds:
+            self.end(come_back(NEXT_RETRY, at))
 
     async def _heed(self, campaign_id: int, sender: Sender) -> None:
         """A sender has ended: what that means for the campaign, and for this worker."""
@@ -259,7 +277,8 @@ class Tenure:
         self._late += sender.ledger.late()
         if sender.ledger.commits.failure is not None:
             raise sender.ledger.commits.failure
-        if (stop := sender.stopped) is None:
+        stop = sender.stopped
+        if stop is None or (stop.for_all and await self._is_proven_by_others(sender)):
             self._stepped_back.pop(campaign_id, None)
             return
         if stop.for_all:
@@ -270,6 +289,10 @@ class Tenure:
             self._charge.observer.said(f"{self._names[campaign_id]}: stopped: {stop.reason}")
         elif stop.status is not ExitStatus.CONTINUE:
             self._step_back(campaign_id, stop.reason)
+
+    async def _is_proven_by_others(self, sender: Sender) -> bool:
+        """Whether the content that was not accepted for anybody, as far as it knew, was."""
+        return not sender.content_proven and await self._ask(sender.is_proven_now)
 
     def _step_back(self, campaign_id: int, why: str) -> None:
         back = self._stepped_back.setdefault(campaign_id, _StepBack())
@@ -284,6 +307,8 @@ class Tenure:
 
     async def _send(self, campaign_id: int, shard_id: int) -> None:
         """What the engine calls for a shard. Raises Again if it is not done."""
+        if self._told.is_set():
+            raise Again(0.0)
         try:
             shard = await self._ask(self._lease.take, shard_id)
         except ShardBusyError:
@@ -323,7 +348,10 @@ class Tenure:
         submission = campaign.submission()
         composer = Composer(campaign.design, campaign.load, record.seed, campaign.open_file)
         contents = Contents(self._db, self._db.name)
-        proven = await self._ask(contents.is_proven, record, handed.content_id)
+
+        def is_proven() -> bool:
+            return contents.is_proven(record, handed.content_id)
+
         db = await self._database()
         ledger = ShardLedger(db, self._lease.worker_id, submission.account, handed.content_id)
         observer = self._charge.observer
@@ -335,7 +363,8 @@ class Tenure:
             (Pace(campaign.file.rate), DomainPaces(campaign.file.rate_per_domain)),
             lambda one, state, outcome: observer.settled(record.name, one, state, outcome),
             lambda what: observer.said(f"{record.name}: {what}"),
-            content_proven=proven,
+            is_proven,
+            content_proven=await self._ask(is_proven),
             wait_seconds=self._charge.wait_seconds,
         )
         self._senders[campaign_id] = sender

@@ -11,6 +11,8 @@ from bulkmail.ledger.postgres.shards import Late, LeaseLostError
 
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 30.0
 """Before the database is tried again, doubling."""
+LAST_SECONDS = 30.0
+"""For so long a worker that is to end tries to record what it heard; then that is in doubt."""
 
 
 class Worker:
@@ -21,6 +23,7 @@ class Worker:
         self._late: list[Late] = []
         self._stop: Stop | None = None
         self._told = asyncio.Event()
+        self._until = 0.0
         self._tenure: Tenure | None = None
 
     async def run(self) -> Stop | None:
@@ -39,15 +42,19 @@ class Worker:
                 return self._tenure.stop
             except (ConnectionLostError, LeaseLostError) as error:
                 self._charge.observer.said(f"{error}; begins anew")
-            if self._told.is_set() and not self._late:
+            if self._stop is not None and (not self._late or time.monotonic() > self._until):
+                if self._late:
+                    number = len(self._late)
+                    self._charge.observer.said(f"{number} outcomes could not be recorded")
                 return self._stop
             lasted = time.monotonic() - began
             pause = FIRST_PAUSE if lasted > LONGEST_PAUSE else min(LONGEST_PAUSE, 2 * pause)
-            await self._within(pause)
+            await asyncio.sleep(FIRST_PAUSE) if self._stop else await self._within(pause)
 
     def stop(self, stop: Stop) -> None:
         """Takes nothing new; what is under way is waited for, for a bounded time."""
         self._stop = self._stop or stop
+        self._until = time.monotonic() + LAST_SECONDS
         self._told.set()
         if self._tenure is not None:
             self._tenure.end(stop)

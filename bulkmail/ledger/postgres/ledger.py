@@ -168,6 +168,13 @@ class PostgresLedger(Ledger):
         [id_] = self._db.execute(sql, (campaign.id, now)).fetchone()
         return int(id_)
 
+    def is_sent_with_files(self) -> bool:
+        """Whether a worker is alive that can send attachments for one person each."""
+        [number] = self._db.execute(
+            "SELECT count(*) FROM worker WHERE has_files AND lease_until > clock_timestamp()"
+        ).fetchone()
+        return bool(number)
+
     def hand_out(
         self,
         campaign: CampaignRecord,

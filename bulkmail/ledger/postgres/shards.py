@@ -71,19 +71,20 @@ class Late(NamedTuple):
 
 
 class Lease:
-    """That of a worker, called `name`, which ends `seconds` after it was last renewed.
+    """That of a worker, called `name`, which ends `seconds` after it was last renewed. `has_files`:
+    it can send attachments for one person each.
 
     Raises LedgerError; ConnectionLostError where the server is gone.
     """
 
-    def __init__(self, db: PostgresDatabase, name: str, seconds: float) -> None:
+    def __init__(self, db: PostgresDatabase, name: str, seconds: float, *, has_files: bool) -> None:
         self._db = db
         self._seconds = seconds
         db.execute("DELETE FROM worker WHERE lease_until < clock_timestamp() - interval '1 day'")
         [self.worker_id] = db.execute(
-            "INSERT INTO worker (name, started_at, lease_until)"
-            " VALUES (?, ?, clock_timestamp() + make_interval(secs => ?)) RETURNING id",
-            (name, time.time(), seconds),
+            "INSERT INTO worker (name, started_at, has_files, lease_until)"
+            " VALUES (?, ?, ?, clock_timestamp() + make_interval(secs => ?)) RETURNING id",
+            (name, time.time(), has_files, seconds),
         ).fetchone()
 
     def renew(self) -> None:
@@ -115,6 +116,19 @@ class Lease:
             (campaign_id,),
         ).fetchone()
         return int(people), int(workers)
+
+    def next_retry_at(self, campaign_id: int) -> float | None:
+        """When the first retry is due, if that is all that is left of it and nobody has a shard of
+        it; in seconds since the epoch.
+        """
+        [at] = self._db.execute(
+            "SELECT min(due_at) FROM recipient WHERE campaign_id = ? AND state = 'deferred'"
+            " AND NOT EXISTS (SELECT 1 FROM recipient WHERE campaign_id = ? AND state = 'pending')"
+            " AND NOT EXISTS (SELECT 1 FROM shard JOIN worker ON worker.id = worker_id"
+            " WHERE campaign_id = ? AND lease_until > clock_timestamp())",
+            (campaign_id, campaign_id, campaign_id),
+        ).fetchone()
+        return None if at is None else float(at)
 
     def campaign(self, campaign_id: int) -> Handed:
         """What was planned last for it."""
@@ -153,7 +167,7 @@ class Lease:
     def _take(self, shard_id: int) -> Shard | None:
         found = self._db.execute(
             "SELECT is_open FROM campaign"
-            " WHERE id = (SELECT campaign_id FROM shard WHERE id = ?) FOR SHARE NOWAIT",
+            " WHERE id = (SELECT campaign_id FROM shard WHERE id = ?) FOR KEY SHARE NOWAIT",
             (shard_id,),
         ).fetchone()
         if found is None or not found[0]:
