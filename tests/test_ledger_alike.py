@@ -43,16 +43,18 @@ OUTCOMES = st.sampled_from(
     ]
 )
 DECIDED = st.sampled_from([State.FAILED, State.EXPIRED, State.IN_DOUBT, State.CANCELLED])
-ENROL = st.tuples(st.just("enrol"), st.lists(ROWS, max_size=8), EXCLUDED)
+ENROL = st.tuples(st.just("enrol"), st.lists(ROWS, min_size=3, max_size=12), EXCLUDED)
 STEPS = st.lists(
     st.one_of(
+        ENROL,
         ENROL,
         st.tuples(st.just("send"), st.lists(OUTCOMES, min_size=1, max_size=6)),
         st.tuples(st.just("retry"), DECIDED, st.lists(st.sampled_from(ADDRESSES), max_size=2)),
         st.tuples(st.just("settle"), st.lists(st.sampled_from(ADDRESSES), max_size=2)),
         st.tuples(st.sampled_from(["recover", "resend", "cancel_removed", "cancel", "mark"])),
     ),
-    max_size=8,
+    min_size=12,
+    max_size=25,
 )
 NAMES = count()
 TABLE = (
@@ -183,7 +185,7 @@ def both(tmp_path: Path, postgres_url: str) -> Iterator[tuple[Kept, Kept]]:
 
 
 @settings(
-    max_examples=30,
+    max_examples=12,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
