@@ -611,3 +611,71 @@ def test_what_approves_a_campaign_is_the_same_in_any_ledger(
     assert ledger.people_digest(campaign) == (
         "682c33b7e0496941c51c745c1ec26df49502fe460de4c7de9e7b2c795632feea"
     )
+
+
+def test_whoever_is_read_again_follows_the_sources_unless_sent_to(
+    kept: Kept, ledger: Ledger, campaign: CampaignRecord
+) -> None:
+    """In another spelling, with other data; and one whom a person meant to be sent to despite a
+    doubt is excluded now.
+    """
+    names = ["pending", "deferred", "accepted", "failed", "doubtful", "cancelled", "meant", "same"]
+    rows = [row(f"{name}@example.com", name="old") for name in names]
+    ledger.enrol(campaign, rows)
+    ids = dict(zip(names, ids_of(ledger, campaign), strict=True))
+    for recipient in ledger.unsent(campaign):
+        ledger.contents.set_files_digest(recipient, "files")
+    tried = {
+        **dict.fromkeys(["deferred", "cancelled"], State.DEFERRED),
+        **dict.fromkeys(["doubtful", "meant"], State.IN_DOUBT),
+        **{"accepted": State.ACCEPTED, "failed": State.FAILED},
+    }
+    kept.record(None, [intent(ids[name]) for name in tried])
+    kept.record(
+        None,
+        [
+            Settlement(ids[name], state, LOST if state is State.IN_DOUBT else LATER, due_at)
+            for name, state in tried.items()
+            for due_at in [9e9 if state is State.DEFERRED else 0.0]
+        ],
+    )
+    with ledger.deciding(campaign, [State.IN_DOUBT], ["meant@example.com"]) as decided:
+        assert decided.retry(1001.0) == 1
+    ledger.enrol(campaign, [r for r in rows if r.address != "cancelled@example.com"])
+    assert ledger.cancel_removed(campaign) == 1
+    again = [row(f"{name.upper()}@example.com", name="new") for name in names[:-1]]
+    ledger.enrol(campaign, [*again, rows[-1]], [("meant@example.com", "left")])
+    told = ledger._db.execute(
+        "SELECT address, state, fields, files_digest, attempts, changed_reading, added_reading,"
+        " consented, due_at, first_attempt_at FROM recipient ORDER BY id"
+    ).fetchall()
+    new, old = '{"name":"new"}', '{"name":"old"}'
+    assert [tuple(one) for one in told] == [
+        ("PENDING@example.com", "pending", new, "", 0, 3, 1, 0, 0.0, None),
+        ("deferred@example.com", "deferred", new, "", 1, 3, 1, 0, 9e9, 1000.0),
+        ("accepted@example.com", "accepted", old, "", 1, 3, 1, 0, 0.0, 1000.0),
+        ("failed@example.com", "failed", old, "", 1, 3, 1, 0, 0.0, 1000.0),
+        ("doubtful@example.com", "in_doubt", new, "", 1, 3, 1, 0, 0.0, 1000.0),
+        ("cancelled@example.com", "pending", new, "", 0, 3, 3, 0, 0.0, None),
+        ("meant@example.com", "in_doubt", new, "", 1, 3, 1, 0, 0.0, 1000.0),
+        ("same@example.com", "pending", old, "files", 0, 1, 1, 0, 0.0, None),
+    ]
+    spelled = [row("SAME@example.com", name="old")]
+    ledger.enrol(campaign, spelled)
+    assert [r.address for r in ledger.unsent(campaign, 3)] == ["SAME@example.com"]
+
+
+@where_others_look
+def test_acceptances_are_told_together_by_time(
+    kept: Kept, ledger: Ledger, campaign: CampaignRecord
+) -> None:
+    ledger.enrol(campaign, people(4))
+    times = [1000.0, 1000.5, 1002.25, 1003.0]
+    ids = ids_of(ledger, campaign)
+    kept.record(None, [intent(id_, at) for id_, at in zip(ids, times, strict=True)])
+    kept.record(None, [Settlement(id_, State.ACCEPTED, OK) for id_ in ids])
+    view = kept.view()
+    assert list(view.accepted_by_time(campaign, 1.0)) == [(1000.5, 2), (1002.25, 1), (1003.0, 1)]
+    assert list(view.accepted_by_time(campaign, 1000.0)) == [(1003.0, 4)]
+    assert view.acceptances(campaign) == (1000.0, 1003.0, 0, 0)
+    view.close()

@@ -1,7 +1,7 @@
 """The ledger in PostgreSQL, for those who plan a campaign and who decide about its recipients."""
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
 
@@ -9,6 +9,7 @@ import psycopg
 
 from bulkmail.errors import LedgerBusyError, LedgerError
 from bulkmail.ledger.contents import Contents
+from bulkmail.ledger.decisions import Decisions
 from bulkmail.ledger.ledger import Ledger
 from bulkmail.ledger.postgres.connection import PostgresDatabase
 from bulkmail.ledger.postgres.enrolment import enrol
@@ -16,7 +17,7 @@ from bulkmail.ledger.postgres.opening import LOCK, migrate
 from bulkmail.ledger.postgres.view import senders
 from bulkmail.ledger.records import CampaignRecord, Enrolment
 from bulkmail.ledger.view import find_campaign
-from bulkmail.model import Row
+from bulkmail.model import Row, State
 
 SHARD_PEOPLE = 1000
 """At most, in one shard: it is in one worker's memory, and is done in some seconds."""
@@ -81,6 +82,7 @@ class PostgresLedger(Ledger):
         self.contents = PostgresContents(self._db, self.name)
         try:
             migrate(self._db, queue.install)
+            self._db.execute("SET idle_in_transaction_session_timeout = 0")  # at a question
             self._hold(campaign)
         except BaseException:
             self.close()
@@ -112,8 +114,6 @@ class PostgresLedger(Ledger):
 
     @contextmanager
     def enrolling(self) -> Iterator[None]:
-        # While the question is asked, too.
-        self._db.execute("SET idle_in_transaction_session_timeout = 0")
         with super().enrolling():
             # Whoever is put on the list now would not be seen; see `PostgresHome.suppress`.
             self._db.execute("LOCK TABLE suppression IN SHARE MODE")
@@ -156,6 +156,21 @@ class PostgresLedger(Ledger):
             ).fetchone()
             self._db.execute(_STILL_IN_DOUBT, (campaign.id,))
         return int(number)
+
+    # -- decisions -------------------------------------------------------------------------------
+
+    @contextmanager
+    def deciding(
+        self, campaign: CampaignRecord, states: Collection[State], addresses: Iterable[str] = ()
+    ) -> Iterator[Decisions]:
+        with super().deciding(campaign, states, addresses) as decided:
+            self._keep_workers_out(campaign)
+            yield decided
+
+    def cancel(self, campaign: CampaignRecord, now: float) -> int:
+        with self._transaction():
+            self._keep_workers_out(campaign)
+            return super().cancel(campaign, now)
 
     # -- runs ------------------------------------------------------------------------------------
 
