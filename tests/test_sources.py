@@ -70,6 +70,21 @@ def test_people_of_the_campaign_file_are_trimmed() -> None:
     assert person_row(person, PLACE) == Row("kim@example.com", {"name": "김연주"}, PLACE)
 
 
+@pytest.mark.parametrize(
+    "cells",
+    [
+        {"email": "kim\0@example.com"},
+        {"email": "kim@example.com", "name": "K\0im"},
+        {"email": "kim@example.com", "na\0me": "Kim"},
+    ],
+)
+def test_a_person_of_the_campaign_file_with_a_nul_is_told_as_in_a_table(
+    cells: dict[str, str],
+) -> None:
+    told = Row("", {}, PLACE, "holds a NUL character")
+    assert person_row(Person.model_validate(cells), PLACE) == told
+
+
 # -- what is wrong, beside its twin that is not --------------------------------------------------
 
 TWINS = {
