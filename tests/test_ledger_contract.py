@@ -628,7 +628,8 @@ def test_whoever_is_read_again_follows_the_sources_unless_sent_to(
     tried = {
         **dict.fromkeys(["deferred", "cancelled"], State.DEFERRED),
         **dict.fromkeys(["doubtful", "meant"], State.IN_DOUBT),
-        **{"accepted": State.ACCEPTED, "failed": State.FAILED},
+        "accepted": State.ACCEPTED,
+        "failed": State.FAILED,
     }
     kept.record(None, [intent(ids[name]) for name in tried])
     kept.record(
