@@ -3,11 +3,16 @@
 A rate of N per period promises that no window of that length holds more than N grants, whatever
 the number of connections. Rates per second or minute are also spaced evenly, which is what
 servers measure; rates per hour or day are quotas and may be used up at once.
+
+`Pace` counts for one process. `SlotPace` uses what was reserved for this process among many, see
+`bulkmail.ledger.postgres.rates`.
 """
 
+import math
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from bulkmail.model import Rate
 
@@ -33,6 +38,18 @@ LONGEST_INTERVAL = 10.0
 EASING = 0.98
 """What an acceptance makes of such an interval."""
 
+SLOT_TOLERANCE = 0.03
+"""The part of a spaced rate's period for which a reserved slot may still be used."""
+CLOCK_DRIFT = 0.001
+"""The part by which two clocks that are being put right may differ in speed: both by 0.05 %, which
+is the most for adjtime and ntpd."""
+PORTION_SECONDS = 0.03
+"""Slots that follow each other within this time are reserved at once, one at least, …"""
+PORTIONS_OF_QUOTA = 200
+"""… and of a quota this part."""
+AHEAD_SECONDS = 0.1
+"""How far ahead slots are reserved: some round trips to the database and syncs of its disk."""
+
 SOME_DOMAINS = 1000
 """So many domains are remembered before those are looked for that need not be."""
 
@@ -44,6 +61,14 @@ class _Grants:
     first: float
     last: float
     number: int
+
+
+class _Limit(Protocol):
+    """One rate that a message must be granted by."""
+
+    def earliest(self, now: float, /) -> float: ...
+    def grant(self, at: float, number: int = 1, /) -> None: ...
+    def is_spent(self, now: float, /) -> bool: ...
 
 
 class _Window:
@@ -148,7 +173,7 @@ class Pace:
 
     def __init__(self, rates: Iterable[Rate]) -> None:
         self._brake = _Brake()
-        self._windows: Sequence[_Window] = [_Window(rate) for rate in rates]
+        self._windows: Sequence[_Limit] = [_Window(rate) for rate in rates]
 
     def complained(self, now: float) -> tuple[int, float]:
         """The server said that it is too much: nothing goes for a while, then less than before.
@@ -171,6 +196,9 @@ class Pace:
             for window in self._windows:
                 window.grant(at, number)
 
+    async def refill(self) -> None:
+        """Reserves what `earliest` needs, if anything. Raises LedgerError if that fails."""
+
     def earliest(self, now: float) -> float:
         """The earliest time, not before `now`, at which one more message may go."""
         at = self._brake.earliest(now)
@@ -187,6 +215,163 @@ class Pace:
     def is_spent(self, now: float) -> bool:
         """Whether a new `Pace` with these rates would say the same from `now` on."""
         return self._brake.is_spent(now) and all(w.is_spent(now) for w in self._windows)
+
+
+class _Portion:
+    """How much is reserved at once: as much as is used."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._number = 1
+        self._used = 0
+        self._missed = 0
+
+    def used(self, number: int = 1) -> None:
+        self._used += number
+
+    def missed(self, number: int = 1) -> None:
+        self._missed += number
+
+    def next(self) -> int:
+        if self._missed > self._used:
+            self._number = max(1, self._number // 2)
+        elif self._used and not self._missed:
+            self._number = min(self._most, self._number * 2)
+        self._used = self._missed = 0
+        return self._number
+
+
+class Slots:
+    """One spaced rate: the times that were reserved for this process."""
+
+    def __init__(self, rate: Rate) -> None:
+        self.rate = rate
+        self.tolerance = rate.period_seconds * SLOT_TOLERANCE
+        """Seconds for which a slot may be used."""
+        longest = rate.period_seconds * (1 + CLOCK_DRIFT) + self.tolerance
+        self.interval_ns = math.ceil(longest * 1e9 / rate.limit)
+        """Between two slots, whoever uses them."""
+        interval = self.interval_ns / 1e9
+        self._portion = _Portion(max(1, int(PORTION_SECONDS / interval)))
+        self._slots: deque[tuple[float, float]] = deque()
+        """From when until when each may be used."""
+
+    def earliest(self, now: float) -> float:
+        """Infinite: none is reserved that may be used now or later."""
+        return next((max(now, first) for first, last in self._slots if now <= last), math.inf)
+
+    def grant(self, at: float, number: int = 1) -> None:
+        """Uses the first that may be used at `at`, which `earliest` gave."""
+        for _ in range(number):
+            self._forfeit(at)
+            first, _ = self._slots.popleft()
+            assert first <= at, "what goes without a slot is too much"
+            self._portion.used()
+
+    def is_spent(self, now: float) -> bool:
+        return self.earliest(now) == math.inf
+
+    def is_low(self, now: float) -> bool:
+        """Whether more are to be reserved."""
+        self._forfeit(now)
+        return not self._slots or self._slots[-1][0] < now + AHEAD_SECONDS
+
+    def portion(self) -> int:
+        """So many at once, now."""
+        return self._portion.next()
+
+    def add(self, first: float, last: float, number: int) -> None:
+        """So many: the first one may be used from `first` to `last`, the others in turn."""
+        if last < first:  # nobody can tell when: the database was too long in answering
+            return
+        interval = self.interval_ns / 1e9
+        for index in range(number):
+            self._slots.append((first + index * interval, last + index * interval))
+
+    def forget(self) -> None:
+        """Drops all, since nobody can tell their times any more."""
+        self._slots.clear()
+
+    def _forfeit(self, now: float) -> None:
+        while self._slots and self._slots[0][1] < now:
+            self._slots.popleft()
+            self._portion.missed()
+
+
+class Units:
+    """All the quotas of a pace: so many messages that may go at once, if they do before long."""
+
+    def __init__(self, rates: Sequence[Rate]) -> None:
+        self.rates = rates
+        self.used = 0
+        """Of those that were reserved last."""
+        most = min((rate.limit for rate in rates), default=0) // PORTIONS_OF_QUOTA
+        self._portion = _Portion(max(1, most))
+        self._left = 0
+        self._until = -math.inf
+        self.closed_until = -math.inf
+        """There are none to be had before."""
+
+    def earliest(self, now: float) -> float:
+        """Infinite: none is reserved."""
+        return now if self._has_any(now) else math.inf
+
+    def grant(self, at: float, number: int = 1) -> None:
+        assert number <= self._left and at <= self._until, "what goes without a unit is too much"
+        self._left -= number
+        self.used += number
+        self._portion.used(number)
+
+    def is_spent(self, now: float) -> bool:
+        return not self._has_any(now) and now >= self.closed_until
+
+    def is_low(self, now: float) -> bool:
+        """Whether more are to be reserved: none are left, and there may be some to be had."""
+        return not self._has_any(now) and now >= self.closed_until
+
+    def portion(self) -> int:
+        """So many at once, now; what is left of those before is dropped."""
+        self._portion.missed(self._left)
+        self._left = 0
+        return self._portion.next()
+
+    def add(self, until: float, number: int, closed_until: float) -> None:
+        """So many, to be used until then; if none, there may be some at `closed_until`."""
+        self.used, self._left, self._until = 0, number, until
+        self.closed_until = -math.inf if number else closed_until
+
+    def _has_any(self, now: float) -> bool:
+        return self._left > 0 and now <= self._until
+
+
+class SlotPace(Pace):
+    """All the rates of an account or domain, of which this process uses what it has reserved.
+
+    What `earliest` gives is infinite as long as something must be reserved first, and later it may
+    be later; what it gives as now may go now.
+    """
+
+    def __init__(self, rates: Sequence[Rate]) -> None:
+        super().__init__(())
+        shortest = {  # of two for the same period the lower one is enough
+            rate.period_seconds: rate for rate in sorted(rates, key=lambda one: -one.limit)
+        }
+        self.slots = [Slots(r) for p, r in shortest.items() if p <= SPACED_UP_TO_SECONDS]
+        quotas = [r for p, r in shortest.items() if p > SPACED_UP_TO_SECONDS]
+        self.units = Units(quotas) if quotas else None
+        self._windows = [*self.slots, *([self.units] if self.units else [])]
+
+    def earliest(self, now: float) -> float:
+        at = self._brake.earliest(now)
+        if self.units is not None:
+            at = max(at, self.units.closed_until)
+        return at if at > now else max((w.earliest(now) for w in self._windows), default=now)
+
+    def is_low(self, now: float) -> bool:
+        """Whether more should be reserved, so that nothing has to wait for that later."""
+        return any(slots.is_low(now) for slots in self.slots) or (
+            self.units is not None and self.units.is_low(now)
+        )
 
 
 EVERY_OTHER = "*"
@@ -218,6 +403,9 @@ class DomainPaces:
     def has_rates(self, domain: str) -> bool:
         return bool(rates_of(domain, self._rates))
 
+    async def refill(self, domain: str) -> None:
+        """Reserves what `earliest` needs, see `Pace`."""
+
     def earliest(self, domain: str, now: float) -> float:
         """The earliest time, not before `now`, at which one more message to `domain` may go."""
         pace = self._paces.get(domain)
@@ -246,8 +434,11 @@ class DomainPaces:
     def _pace(self, domain: str) -> Pace:
         pace = self._paces.get(domain)
         if pace is None:
-            pace = self._paces[domain] = Pace(rates_of(domain, self._rates))
+            pace = self._paces[domain] = self._made(domain, rates_of(domain, self._rates))
         return pace
+
+    def _made(self, domain: str, rates: Sequence[Rate]) -> Pace:
+        return Pace(rates)
 
     def _forget_spent(self, now: float) -> None:
         self._paces = {d: pace for d, pace in self._paces.items() if not pace.is_spent(now)}

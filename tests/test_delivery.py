@@ -66,8 +66,9 @@ class Campaign:
         on_settled: Callable[[Recipient, State], None] = lambda recipient, state: None,
         content_proven: bool = False,
         domain_rates: Mapping[str, Sequence[Rate]] = MappingProxyType({}),
+        paces: tuple[Pace, DomainPaces] | None = None,
     ) -> Stop | None:
-        pace, domain_paces = Pace(rates), DomainPaces(domain_rates)
+        pace, domain_paces = paces or (Pace(rates), DomainPaces(domain_rates))
         account = server.submission.account
         now = time.time()
         ago = asyncio.get_running_loop().time() - now

@@ -108,7 +108,7 @@ async def _listen(delivery: Delivery, changes: CampaignLedger) -> None:
 def _paces(campaign: Campaign, remembered: Grants) -> tuple[Pace, DomainPaces]:
     """The rates, which count what this account was granted in earlier runs."""
     pace, domain_paces = Pace(campaign.file.rate), DomainPaces(campaign.file.rate_per_domain)
-    ago = asyncio.get_running_loop().time() - time.time()
+    ago = time.monotonic() - time.time()
     for domain, grants in remembered.items():
         recalled = [(min(at, time.time()) + ago, number) for at, number in grants]
         if domain:

@@ -1,6 +1,7 @@
 """When who is next may go: grants of the rates, and the limits of the run."""
 
 import asyncio
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,7 +9,7 @@ from datetime import datetime
 
 from bulkmail.delivery.queues import Later, Queues
 from bulkmail.delivery.seams import Limits, Stop
-from bulkmail.errors import ExitStatus
+from bulkmail.errors import ExitStatus, LedgerError
 from bulkmail.model import Recipient
 from bulkmail.pace import SPACED_UP_TO_SECONDS, DomainPaces, Pace
 
@@ -64,7 +65,9 @@ class Halt:
 
 
 class Desk:
-    """Hands out each recipient once, unless released. Paces count in the loop's time."""
+    """Hands out each recipient once, unless released. Paces count in monotonic time, not in that of
+    the loop, which may lie back after the process stood still.
+    """
 
     def __init__(
         self,
@@ -87,7 +90,7 @@ class Desk:
         self._limits = limits
         self._halt = halt
         self._on_waiting = on_waiting
-        self._now = asyncio.get_running_loop().time
+        self._now = time.monotonic
         self._choosing = asyncio.Lock()
         self._handed_out = 0
         self._waiting = 0
@@ -99,19 +102,11 @@ class Desk:
         for this run, or somebody else waits already.
         """
         async with self._choosing:
-            recipient = None if self._halt else await self._queues.take()
-            if not isinstance(recipient, Recipient):
-                return self._nobody(recipient)
-            at = self._grant(recipient)
-            if not isinstance(at, float):
-                self._queues.put_back(recipient)
-                return at
-            self._handed_out += 1
-        self._tell(self._why(), at)
-        if await self._halt.within(at - self._now()):
-            self.release(recipient)
-            return None
-        return self._granted(recipient)
+            try:
+                return await self._choose()
+            except LedgerError as error:  # nobody knows what the rates allow
+                self._halt.call(Stop(error.status, str(error)))
+                return None
 
     def more(self, number: int) -> list[Granted]:
         """Up to so many more, who may go now, without waiting for anything."""
@@ -126,10 +121,9 @@ class Desk:
         now = self._now()
         if self._pace.earliest(now) > now or (recipient := self._queues.take_at_once()) is None:
             return None
-        self._count(recipient, now)
         self._handed_out += 1
         self.ahead = True
-        return self._granted(recipient)
+        return self._granted(recipient, now)
 
     async def until(self, later: Later) -> None:
         """Waits until it is worth asking again."""
@@ -158,14 +152,15 @@ class Desk:
             return None
         if time.time() - granted.at <= FRESH_SECONDS:
             return granted
-        at = max(self._pace.earliest(now), self._domain_paces.earliest(recipient.domain, now))
-        if at - now > SPACED_UP_TO_SECONDS:
-            return granted
-        self._count(recipient, at)
-        if await self._halt.within(at - now):
+        async with self._choosing:
+            try:
+                renewed = await self._renewed(granted)
+            except LedgerError as error:
+                self._halt.call(Stop(error.status, str(error)))
+                renewed = None
+        if renewed is None:
             self.release(recipient)
-            return None
-        return self._granted(recipient)
+        return renewed
 
     def release(self, recipient: Recipient, *, last: bool = False) -> None:
         """Takes back one that was handed out and not sent to, as the next or as the last."""
@@ -226,24 +221,64 @@ class Desk:
             return None
         return later
 
-    def _grant(self, recipient: Recipient) -> float | Later | None:
-        """Takes the next grant of the rates: when, in the loop's time; if that is long, when to ask
+    async def _choose(self) -> Granted | Later | None:
+        while True:
+            recipient = None if self._halt else await self._queues.take()
+            if not isinstance(recipient, Recipient):
+                return self._nobody(recipient)
+            waited = await self._wait_for_turn()
+            now = self._now()
+            if isinstance(waited, float) and self._may_go(recipient, now):
+                self._handed_out += 1
+                self.ahead = waited <= 0
+                return self._granted(recipient, now)
+            self._queues.put_back(recipient)
+            if not isinstance(waited, float):
+                return waited
+
+    async def _wait_for_turn(self) -> float | Later | None:
+        """Waits for the account's next grant: for how many seconds. If that is long, when to ask
         for it; None if not in this run.
         """
         if self._handed_out == self._limits.messages:
             reason = f"limited to {self._limits.messages:,} in this run"
             self.closed = Stop(ExitStatus.CONTINUE, reason)
             return None
-        now = self._now()
-        at = self._pace.earliest(now)
-        if at - now > self._limits.wait:
+        at = await self._free_at()
+        wait = at - self._now()
+        if wait > self._limits.wait:
             self.closed = self._come_back(at)
             return None
-        if at - now > IDLE_SECONDS:
+        if wait > IDLE_SECONDS:
             return None if self._waiting else Later(at, self._why(), self._queues.news)
-        self._count(recipient, at)
-        self.ahead = at <= now
-        return at
+        self._tell(self._why(), at)
+        return None if await self._halt.within(wait) else wait
+
+    async def _renewed(self, granted: Granted) -> Granted | None:
+        recipient = granted.recipient
+        while not self._halt:
+            await self._domain_paces.refill(recipient.domain)
+            at, now = await self._free_at(), self._now()
+            if self._may_go(recipient, now):
+                return self._granted(recipient, now)
+            at = max(at, self._domain_paces.earliest(recipient.domain, now))
+            if SPACED_UP_TO_SECONDS < at - now < math.inf:
+                return granted
+            if at < math.inf:
+                await self._halt.within(at - now)
+        return None
+
+    async def _free_at(self) -> float:
+        """When the account's rates allow one more message, as is known now."""
+        while True:
+            await self._pace.refill()
+            if (at := self._pace.earliest(self._now())) < math.inf:
+                return at
+
+    def _may_go(self, recipient: Recipient, now: float) -> bool:
+        return (
+            max(self._pace.earliest(now), self._domain_paces.earliest(recipient.domain, now)) <= now
+        )
 
     def _why(self) -> str:
         """Why nobody may go at once."""
@@ -252,14 +287,13 @@ class Desk:
         return f"the server wants no more for now ({self._said}); it may take the next one"
 
     def _come_back(self, at: float) -> Stop:
-        """At `at`, in the loop's time."""
+        """At `at`, in monotonic time."""
         return come_back(self._why(), time.time() + at - self._now())
 
-    def _count(self, recipient: Recipient, at: float) -> None:
-        self._pace.grant(at)
-        self._domain_paces.grant(recipient.domain, at)
-
-    def _granted(self, recipient: Recipient) -> Granted:
+    def _granted(self, recipient: Recipient, now: float) -> Granted:
+        """Counts a message that goes now, when all rates allow it."""
+        self._pace.grant(now)
+        self._domain_paces.grant(recipient.domain, now)
         has_rates = self._domain_paces.has_rates(recipient.domain)
         return Granted(recipient, time.time(), recipient.domain if has_rates else "")
 

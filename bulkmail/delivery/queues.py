@@ -26,7 +26,7 @@ NEXT_RETRY = "the next retry is due"
 
 @dataclass(frozen=True, slots=True)
 class Later:
-    """Nobody may go before `at`, in the loop's time, and why. Something may change it: `news`."""
+    """Nobody may go before `at`, in monotonic time, and why. Something may change it: `news`."""
 
     at: float
     why: str
@@ -55,15 +55,15 @@ class Queues:
         self._agenda: list[tuple[float, str]] = []
         self.news = asyncio.Event()
         """Set when what `take` said may no longer be so; then it is another one."""
-        self._loop = asyncio.get_running_loop()
-        self._epoch = time.time() - self._loop.time()
+        self._now = time.monotonic
+        self._epoch = time.time() - self._now()
 
     def clock(self) -> float:
         """Seconds since the epoch, which never go back, nor stand still where the wall's clock is
         put back: what is due later is later than this.
         """
-        self._epoch = max(self._epoch, time.time() - self._loop.time())
-        return self._epoch + self._loop.time()
+        self._epoch = max(self._epoch, time.time() - self._now())
+        return self._epoch + self._now()
 
     async def take(self) -> Recipient | Later | None:
         """Who may go now, or when to ask again. None: nobody is left, but who is under way."""
@@ -76,12 +76,12 @@ class Queues:
             if self._agenda and self._agenda[0][0] < at:
                 at, domain = self._agenda[0]
                 why = self._apart[domain].why
-            if at > self._loop.time() and not news.is_set():
+            if at > self._now() and not news.is_set():
                 return None if at == math.inf else Later(at, why, news)
 
     def take_at_once(self) -> Recipient | None:
         """The first of those in memory, if they may go now and no domain's time has come."""
-        now = self._loop.time()
+        now = self._now()
         claimed = self._others.claimed
         if not claimed or (self._agenda and self._agenda[0][0] <= now):
             return None
@@ -95,13 +95,13 @@ class Queues:
         later = (n for n, one in enumerate(queue.claimed) if one.id > recipient.id)
         queue.claimed.insert(len(queue.claimed) if last else next(later, 0), recipient)
         if queue is not self._others:
-            self._look(queue, self._loop.time(), self._why(recipient.domain))
+            self._look(queue, self._now(), self._why(recipient.domain))
         self.tell()
 
     def deferred(self, recipient: Recipient, due_at: float) -> None:
         """That this one will be in the ledger, to be tried again at `due_at`, since the epoch."""
         if (queue := self._apart.get(recipient.domain)) is not None:
-            self._look(queue, self._loop_time(due_at), NEXT_RETRY)
+            self._look(queue, self._monotonic(due_at), NEXT_RETRY)
         self.tell()
 
     def tell(self) -> None:
@@ -111,7 +111,7 @@ class Queues:
 
     async def _take_apart(self) -> Recipient | None:
         """The first one of a domain whose time has come."""
-        now = self._loop.time()
+        now = self._now()
         while self._agenda and self._agenda[0][0] <= now:
             at, domain = heapq.heappop(self._agenda)
             queue = self._apart[domain]
@@ -121,9 +121,9 @@ class Queues:
             if (recipient := await self._first(queue)) is None:
                 self._look(queue, await self._due_at(queue), NEXT_RETRY)
                 continue
-            free_at = self._paces.earliest(domain, now)
-            self._look(queue, max(now, free_at), self._why(domain))
-            if free_at <= now:
+            free_at = await self._free_at(domain)
+            self._look(queue, free_at, self._why(domain))
+            if free_at <= self._now():
                 return recipient
             queue.claimed.appendleft(recipient)
         return None
@@ -131,12 +131,18 @@ class Queues:
     async def _take_other(self) -> Recipient | None:
         """The first of the others; domains that must wait are set apart on the way."""
         while (recipient := await self._first(self._others)) is not None:
-            now = self._loop.time()
-            if (free_at := self._paces.earliest(recipient.domain, now)) <= now:
+            if (free_at := await self._free_at(recipient.domain)) <= self._now():
                 return recipient
             self._others.claimed.appendleft(recipient)
             self._set_apart(recipient.domain, free_at)
         return None
+
+    async def _free_at(self, domain: str) -> float:
+        """When one more message to `domain` may go, as is known now."""
+        while True:
+            await self._paces.refill(domain)
+            if (at := self._paces.earliest(domain, self._now())) < math.inf:
+                return at
 
     async def _first(self, queue: _Queue) -> Recipient | None:
         limit = CLAIM if queue is self._others else CLAIM_OF_DOMAIN
@@ -161,14 +167,14 @@ class Queues:
             heapq.heappush(self._agenda, (at, queue.domain))
 
     async def _due_at(self, queue: _Queue) -> float:
-        """When the next deferred one of the queue is due, in the loop's time; infinite: never."""
+        """When the next deferred one of the queue is due, in monotonic time; infinite: never."""
         due_at = await self._ledger.next_due_at(queue.domain)
-        return math.inf if due_at is None else self._loop_time(due_at)
+        return math.inf if due_at is None else self._monotonic(due_at)
 
     def _why(self, domain: str) -> str:
-        if self._paces.is_held(domain, self._loop.time()):
+        if self._paces.is_held(domain, self._now()):
             return f"the server wants no more for {domain} for now; it may take the next message"
         return f"the rate of {domain} allows the next message"
 
-    def _loop_time(self, at: float) -> float:
-        return self._loop.time() + at - self.clock()
+    def _monotonic(self, at: float) -> float:
+        return self._now() + at - self.clock()

@@ -140,7 +140,7 @@ class Worker:
 
     async def _wait(self, later: Later) -> None:
         """Nobody may go now."""
-        if later.at - asyncio.get_running_loop().time() > IDLE_SECONDS:
+        if later.at - time.monotonic() > IDLE_SECONDS:
             await self._close()
         await self._shared.desk.until(later)
 

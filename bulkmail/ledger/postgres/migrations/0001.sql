@@ -283,3 +283,102 @@ BEGIN
     VALUES (p_id, p_at, 'late', p_begun_at, p_phase, p_reply, p_reason);
     RETURN now_in IS NOT NULL;
 END $$;
+
+-- == Rates over all workers: see ../rates.py ==
+
+-- Nanoseconds since the epoch, now, not when the transaction began.
+CREATE FUNCTION nanoseconds() RETURNS bigint LANGUAGE sql VOLATILE AS $$
+    SELECT (extract(epoch FROM clock_timestamp()) * 1000000000)::bigint
+$$;
+
+-- When the next slot of a spaced rate is free. One that lies back says nothing, and may go.
+CREATE TABLE slot (
+    account  text NOT NULL,
+    domain   text NOT NULL,                       -- empty: of all together
+    period   double precision NOT NULL,           -- seconds
+    next_at  bigint NOT NULL,                     -- nanoseconds
+    PRIMARY KEY (account, domain, period)
+) WITH (fillfactor = 50);
+
+-- What was reserved of quotas. Until its worker has told how many of them it used, all count as used.
+CREATE TABLE reserved (
+    id         bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    account    text NOT NULL,
+    domain     text NOT NULL,
+    worker_id  bigint NOT NULL,
+    at         bigint NOT NULL,                   -- nanoseconds
+    worker_at  double precision NOT NULL,         -- not after `at`, on the worker's clock
+    number     integer NOT NULL,
+    is_told    boolean NOT NULL DEFAULT false
+);
+
+CREATE INDEX reserved_at ON reserved (account, domain, at);
+CREATE INDEX reserved_untold ON reserved (account, domain, at) WHERE NOT is_told;
+
+-- Reserves so many slots that follow each other. The row is locked first, then the clock is read.
+CREATE FUNCTION reserve_slots(
+    p_account text, p_domain text, p_period double precision, p_interval bigint, p_number integer,
+    OUT first_at bigint, OUT read_at bigint
+) LANGUAGE sql AS $$
+    INSERT INTO slot AS known VALUES
+        (p_account, p_domain, p_period, nanoseconds() + p_number * p_interval)
+    ON CONFLICT (account, domain, period) DO UPDATE
+    SET next_at = greatest(known.next_at, nanoseconds()) + p_number * p_interval
+    RETURNING next_at - p_number * p_interval, nanoseconds()
+$$;
+
+-- Reserves up to so many of the quotas (p_periods in nanoseconds, p_limits), to be used within
+-- p_valid nanoseconds, and takes down that of the reservation p_told p_used were used. Of one that
+-- nobody told about for p_grace longer, those count that its worker recorded. If none is free,
+-- free_at is when one may be.
+CREATE FUNCTION reserve_units(
+    p_account text, p_domain text, p_worker bigint, p_worker_at double precision,
+    p_periods bigint[], p_limits bigint[], p_number integer, p_valid bigint, p_grace bigint,
+    p_told bigint, p_used integer,
+    OUT reserved_id bigint, OUT units integer, OUT read_at bigint, OUT free_at bigint
+) LANGUAGE plpgsql AS $$
+DECLARE
+    period bigint;
+    quota bigint;
+    counted bigint;
+    full_until bigint;
+    untold_at bigint;
+BEGIN
+    PERFORM pg_advisory_xact_lock(hashtextextended(p_account || chr(10) || p_domain, 0));
+    read_at := nanoseconds();
+    DELETE FROM reserved WHERE account = p_account AND domain = p_domain
+        AND at < read_at - 2 * 86400 * 1000000000::bigint;  -- no period is longer than a day
+    UPDATE reserved SET number = p_used, is_told = true WHERE id = p_told;
+    UPDATE reserved SET is_told = true, number = least(number, (
+        SELECT coalesce(sum(granted.number), 0) FROM granted
+        WHERE granted.account = p_account AND granted.domain = p_domain
+            AND granted.worker_id = reserved.worker_id AND granted.at >= reserved.worker_at))
+    WHERE account = p_account AND domain = p_domain AND NOT is_told
+        AND at < read_at - p_valid - p_grace;
+
+    units := p_number;
+    FOR period, quota IN SELECT * FROM unnest(p_periods, p_limits) LOOP
+        SELECT coalesce(sum(number), 0) INTO counted FROM reserved
+        WHERE account = p_account AND domain = p_domain AND at > read_at - period - p_valid;
+        units := least(units, greatest(0, quota - counted));
+        IF counted >= quota THEN
+            -- The last of those that must be out of the window before one more may be in it.
+            SELECT max(at) INTO full_until FROM (
+                SELECT at, sum(number) OVER (ORDER BY at DESC, id DESC) AS since FROM reserved
+                WHERE account = p_account AND domain = p_domain
+                    AND at > read_at - period - p_valid AND number > 0
+            ) AS counting WHERE since >= quota;
+            free_at := greatest(free_at, full_until + period + p_valid);
+        END IF;
+    END LOOP;
+    IF units > 0 THEN
+        INSERT INTO reserved (account, domain, worker_id, at, worker_at, number)
+        VALUES (p_account, p_domain, p_worker, read_at, p_worker_at, units)
+        RETURNING id INTO reserved_id;
+    ELSE
+        -- Some of those that are not told about may come back.
+        SELECT min(at) + p_valid + p_grace INTO untold_at FROM reserved
+        WHERE account = p_account AND domain = p_domain AND NOT is_told;
+        free_at := least(free_at, untold_at);
+    END IF;
+END $$;

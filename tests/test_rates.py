@@ -1,0 +1,424 @@
+"""Rates over all workers: no window holds more than allowed, whoever dies, stops or joins."""
+
+import asyncio
+import os
+import signal
+import struct
+import sys
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import closing, suppress
+from dataclasses import dataclass, field
+
+import psycopg
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bulkmail.errors import ExitStatus, LedgerError
+from bulkmail.ledger.postgres.connection import PostgresDatabase
+from bulkmail.ledger.postgres.opening import migrate
+from bulkmail.ledger.postgres.rates import (
+    GRACE_SECONDS,
+    VALID_SECONDS,
+    DatabaseClock,
+    SharedPaces,
+)
+from bulkmail.model import Rate
+from bulkmail.pace import SlotPace, Slots, Units
+
+from . import test_delivery
+from .conftest import StartServer
+from .postgres import PostgresServer
+from .test_delivery import Enrol, everyone
+from .test_pace import most_in_a_window
+
+enrol = test_delivery.enrol
+
+# -- one process's side --------------------------------------------------------------------------
+
+
+@dataclass
+class Worker:
+    """A process whose clock is `ahead` of the true time, and `faster` than it."""
+
+    slots: Slots
+    ahead: float
+    faster: float
+    clock: DatabaseClock = field(default_factory=DatabaseClock)
+
+    def time(self, now: float) -> float:
+        return self.ahead + now * (1 + self.faster)
+
+
+class World:
+    """Workers and their database. Times in it are true ones, but where it says otherwise."""
+
+    def __init__(self, rate: Rate, database_faster: float) -> None:
+        self.rate = rate
+        self.now = 0.0
+        self.granted: list[float] = []
+        self.workers: list[Worker] = []
+        self._faster = database_faster
+        self._next_at = 0.0
+
+    def _read(self) -> float:
+        return 1_700_000_000 + self.now * (1 + self._faster)
+
+    def join(self, ahead: float, faster: float) -> None:
+        self.workers.append(Worker(Slots(self.rate), ahead, faster))
+
+    def reserve(self, worker: Worker, number: int, asking: float, answering: float) -> None:
+        """What the database and `_Reservations.slots` do, with so long for question and answer."""
+        asked = worker.time(self.now)
+        self.now += asking
+        read = self._read()
+        first = max(self._next_at, read)
+        self._next_at = first + number * worker.slots.interval_ns / 1e9
+        self.now += answering
+        worker.clock.saw(asked, read, worker.time(self.now))
+        last = worker.clock.before(first + worker.slots.tolerance)
+        worker.slots.add(worker.clock.after(first), last, number)
+
+    def use(self, worker: Worker) -> None:
+        """All that may be used now."""
+        now = worker.time(self.now)
+        while worker.slots.earliest(now) <= now:
+            worker.slots.grant(now)
+            self.granted.append(self.now)
+
+
+DRIFTS = st.sampled_from([-0.0005, 0.0, 0.0005])
+STEPS = st.lists(
+    st.tuples(
+        st.integers(0, 3),  # who
+        st.integers(0, 12),  # reserves so many
+        st.floats(0, 0.01),  # the database reads its clock after so many periods
+        st.floats(0, 0.01),  # the answer comes after so many more
+        st.sampled_from(["all", "only who reserved", "nobody"]),  # uses what it has, …
+        st.floats(0, 0.05) | st.floats(0, 1.5),  # … in the course of so many periods
+    ),
+    min_size=5,
+    max_size=60,
+)
+
+
+@settings(max_examples=400, deadline=None)
+@given(
+    st.builds(Rate, st.integers(1, 40), st.sampled_from([1, 60])),
+    DRIFTS,
+    st.lists(st.tuples(st.floats(-1e5, 1e5), DRIFTS), min_size=4, max_size=4),
+    STEPS,
+)
+def test_no_window_holds_more_than_the_slots_of_all(
+    rate: Rate,
+    database_faster: float,
+    workers: list[tuple[float, float]],
+    steps: list[tuple[int, int, float, float, str, float]],
+) -> None:
+    """Whoever reserves, uses late, stands still, joins or is not heard of again."""
+    world, period = World(rate, database_faster), rate.period_seconds
+    for ahead, faster in workers:
+        world.join(ahead, faster)
+    for who, number, asking, answering, users, seconds in steps:
+        worker = world.workers[who]
+        if number:
+            world.reserve(worker, number, asking * period, answering * period)
+        for _ in range(20):
+            world.now += seconds * period / 20
+            for user in world.workers:
+                if users == "all" or (users != "nobody" and user is worker):
+                    world.use(user)
+    if world.granted:
+        assert most_in_a_window(world.granted, period) <= rate.limit
+
+
+def test_a_slot_that_was_not_used_in_time_is_forfeited() -> None:
+    slots = Slots(Rate(10, 1))
+    slots.add(5.0, 5.0 + slots.tolerance, 2)
+    interval = slots.interval_ns / 1e9
+    assert slots.earliest(0.0) == 5.0
+    assert slots.earliest(5.02) == 5.02
+    assert slots.earliest(5.04) == pytest.approx(5.0 + interval)
+    slots.grant(5.0 + interval)
+    assert slots.earliest(5.2) == float("inf")
+
+
+def test_as_much_is_reserved_as_is_used() -> None:
+    """All used: twice as much, up to 0.03 seconds' worth. Less than half used: half as much."""
+    slots, now = Slots(Rate(1000, 1)), 0.0
+
+    def round_of(used: Callable[[int], int]) -> int:
+        nonlocal now
+        number = slots.portion()
+        slots.add(now, now + 0.03, number)
+        for _ in range(used(number)):
+            slots.grant(slots.earliest(now))
+        now += 1
+        assert slots.is_low(now)
+        return number
+
+    assert [round_of(lambda n: n) for _ in range(7)] == [1, 2, 4, 8, 16, 29, 29]
+    assert [round_of(lambda n: n // 4) for _ in range(4)] == [29, 14, 7, 3]
+
+
+def test_the_database_s_time_is_known_on_the_safe_side() -> None:
+    clock = DatabaseClock()
+    clock.saw(10.0, 1000.0, 10.004)
+    assert clock.after(1000.0) >= 10.004 and clock.before(1000.0) <= 10.0
+    assert not clock.is_exact(10.004)
+    clock.saw(10.1, 1000.1, 10.1001)  # a quick answer makes all more exact
+    assert clock.is_exact(10.1001) and not clock.is_exact(13.0)
+    clock.saw(11.0, 1001.9, 11.5)  # a slow one makes nothing less exact, …
+    assert clock.times_put == 1  # … but a database's clock does not gain a second
+    assert clock.before(1001.9) <= 11.0
+
+
+def test_a_minute_s_rate_and_a_second_s_need_a_slot_each() -> None:
+    pace = SlotPace([Rate(10, 1), Rate(100, 60), Rate(20, 1)])
+    second, minute = pace.slots if pace.slots[0].rate.period_seconds == 1 else pace.slots[::-1]
+    assert second.rate.limit == 10, "of two for the same period the lower one"
+    second.add(1.0, 1.03, 2)
+    assert pace.earliest(0.0) == float("inf")
+    minute.add(1.05, 2.85, 1)
+    assert pace.earliest(0.0) == 1.05
+    assert pace.earliest(1.05) == pytest.approx(1.0 + second.interval_ns / 1e9)
+    pace.grant(1.11)
+    assert pace.earliest(1.11) == float("inf")
+
+
+def test_units_go_at_once_but_not_after_their_time() -> None:
+    pace = SlotPace([Rate(450, 86400)])
+    units = pace.units
+    assert isinstance(units, Units)
+    assert pace.earliest(0.0) == float("inf")
+    units.add(5.0, 3, 0.0)
+    pace.grant(1.0)
+    pace.grant(1.0)
+    assert (pace.earliest(5.0), pace.earliest(5.1)) == (5.0, float("inf"))
+    units.add(0.0, 0, 900.0)
+    assert (pace.earliest(6.0), pace.earliest(901.0)) == (900.0, float("inf"))
+
+
+# -- processes -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def url(postgres_url: str) -> Iterator[str]:
+    """A database with the ledger's tables."""
+    with closing(PostgresDatabase(postgres_url)) as db:
+        migrate(db, lambda connection: None)
+    yield postgres_url
+
+
+@dataclass
+class Taking:
+    """A process of `tests.granting`, and when it was granted something."""
+
+    process: asyncio.subprocess.Process
+    times: list[float] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.reading = asyncio.create_task(self._read())
+
+    async def _read(self) -> None:
+        assert self.process.stdout is not None
+        with suppress(asyncio.IncompleteReadError):
+            while True:
+                self.times += struct.unpack("d", await self.process.stdout.readexactly(8))
+
+    async def has(self, number: int) -> None:
+        """Waits until it was granted so many."""
+        while len(self.times) < number:
+            assert self.process.returncode is None
+            await asyncio.sleep(0.01)
+
+    async def end(self) -> None:
+        """Kills it, if it runs, and reads what it wrote."""
+        if self.process.returncode is None:
+            self.process.kill()
+        await self.done()
+
+    async def done(self) -> None:
+        await self.process.wait()
+        await self.reading
+
+
+Take = Callable[..., Awaitable[Taking]]
+
+
+@pytest.fixture
+async def take(url: str) -> AsyncIterator[Take]:
+    """Starts processes that take all that they are granted."""
+    started: list[Taking] = []
+
+    async def start(rates: str, worker: int, domain: str = "") -> Taking:
+        command = ("-m", "tests.granting", url, rates, domain, str(worker), "60")
+        pipe = asyncio.subprocess.PIPE
+        taking = Taking(await asyncio.create_subprocess_exec(sys.executable, *command, stdout=pipe))
+        started.append(taking)
+        return taking
+
+    yield start
+    for taking in started:
+        await taking.end()
+
+
+def all_times(*workers: Taking) -> list[float]:
+    return sorted(at for worker in workers for at in worker.times)
+
+
+async def test_no_second_holds_more_while_workers_die_stop_and_join(take: Take) -> None:
+    first, second = await take("2000/1", 1), await take("2000/1", 2)
+    await first.has(500)
+    await second.has(500)
+    third = await take("2000/1", 3)
+    await third.has(300)
+    first.process.kill()
+    os.kill(second.process.pid, signal.SIGSTOP)
+    await third.has(len(third.times) + 2000)  # it has the whole rate alone
+    os.kill(second.process.pid, signal.SIGCONT)
+    await second.has(len(second.times) + 500)
+    for worker in (first, second, third):
+        await worker.end()
+    times = all_times(first, second, third)
+    assert most_in_a_window(times, 1.0) <= 2000
+    reached = len(times) / (times[-1] - times[0])
+    assert reached >= 2000 * 0.6, "who died or stopped takes little with them"
+
+
+async def test_a_domain_has_its_rate_over_all_workers(take: Take) -> None:
+    workers = [await take("50/1", n, "example.com") for n in range(3)]
+    other = await take("50/1", 4, "example.org")
+    for worker in (*workers, other):
+        await worker.has(20)
+    await other.has(100)
+    for worker in (*workers, other):
+        await worker.end()
+    times = all_times(*workers)
+    assert most_in_a_window(times, 1.0) <= 50 and most_in_a_window(other.times, 1.0) <= 50
+    assert len(times) > 60, "as much as the other domain alone, but for late wakings"
+
+
+async def test_a_quota_is_granted_once_over_all_workers(take: Take) -> None:
+    """Each process ends by itself when there is nothing for it within its time."""
+    workers = [await take("100/86400", n) for n in range(3)]
+    for worker in workers:
+        await worker.done()
+    assert len(all_times(*workers)) == 100
+    assert all(worker.process.returncode == 0 for worker in workers)
+
+
+# -- quotas --------------------------------------------------------------------------------------
+
+
+async def granted(shared: SharedPaces, most: int = 10_000) -> int:
+    """How many go at once."""
+    number = 0
+    while number < most:
+        await shared.pace.refill()
+        now = time.monotonic()
+        if shared.pace.earliest(now) > now:
+            break
+        shared.pace.grant(now)
+        number += 1
+    return number
+
+
+DAY = 86400
+MANY = [Rate(2000, DAY)]
+"""Of which up to ten units are reserved at once."""
+
+
+async def test_what_a_worker_did_not_use_comes_back(url: str) -> None:
+    one, other = SharedPaces(url, "a", 1, MANY, {}), SharedPaces(url, "a", 2, MANY, {})
+    assert await granted(one, 8) == 8  # 1 + 2 + 4 and one of 8
+    assert await granted(other) == 2000 - 15
+    assert one.pace.units is not None and one.pace.units._left == 7  # type: ignore[attr-defined]
+    one.pace.units._until = 0.0  # type: ignore[attr-defined]  # time passes
+    assert await granted(one, 1) == 1
+    await one.close()
+    await other.close()
+
+
+async def test_the_units_of_a_worker_that_died_come_back_but_for_those_it_recorded(
+    url: str,
+) -> None:
+    dead, other = SharedPaces(url, "a", 1, MANY, {}), SharedPaces(url, "a", 2, MANY, {})
+    assert await granted(dead, 10) == 10  # 1 + 2 + 4 and three of 8
+    await dead.close()
+    assert await granted(other) == 2000 - 15
+    wait = other.pace.earliest(time.monotonic()) - time.monotonic()
+    assert wait == pytest.approx(VALID_SECONDS + GRACE_SECONDS, abs=5), "until then it may tell"
+    await other.close()
+    with psycopg.connect(url) as db:
+        for at, number in ((time.time(), 2), (time.time() - 30, 7)):
+            row = "INSERT INTO bulkmail.granted VALUES ('a', '', %s, 1, %s, %s)"
+            db.execute(row, (int(at), at, number))
+        db.execute(  # so long ago
+            "UPDATE bulkmail.reserved SET at = at - %s WHERE worker_id = 1",
+            (int((VALID_SECONDS + GRACE_SECONDS) * 1e9),),
+        )
+    third = SharedPaces(url, "a", 3, MANY, {})
+    assert await granted(third) == 8 - 2, "the rest of its last reservation"
+    await third.close()
+
+
+async def test_a_used_up_quota_says_when_it_is_free_again(url: str) -> None:
+    one = SharedPaces(url, "a", 1, [Rate(8, DAY)], {})
+    assert await granted(one) == 8
+    wait = one.pace.earliest(time.monotonic()) - time.monotonic()
+    assert DAY < wait < DAY + 300
+    await one.close()
+
+
+# -- a delivery ----------------------------------------------------------------------------------
+
+
+async def test_a_delivery_keeps_the_rates(serve: StartServer, enrol: Enrol, url: str) -> None:
+    server, campaign = await serve(), enrol(240, lambda n: f"p{n}@d{n % 2}.example")
+    rates = {"d0.example": [Rate(50, 1)]}
+    shared = SharedPaces(url, server.submission.account, 1, [Rate(200, 1), Rate(500, DAY)], rates)
+    paces = shared.pace, shared.domain_paces
+    assert await campaign.run(server, paces=paces) is None
+    await shared.close()
+    assert campaign.states() == {"accepted": 240}
+    assert most_in_a_window(server.arrivals, 0.85) <= 200
+    apart = [
+        at
+        for at, received in zip(server.arrivals, server.received, strict=True)
+        if received.forward_paths[0].endswith("@d0.example")
+    ]
+    assert most_in_a_window(apart, 0.85) <= 50
+
+
+async def test_a_used_up_quota_of_all_workers_ends_the_run(
+    serve: StartServer, enrol: Enrol, url: str
+) -> None:
+    server, campaign = await serve(), enrol(20)
+    shared = SharedPaces(url, server.submission.account, 1, [Rate(8, DAY)], {})
+    stop = await campaign.run(server, paces=(shared.pace, shared.domain_paces))
+    assert stop is not None and stop.status is ExitStatus.CONTINUE
+    assert stop.resume_at == pytest.approx(time.time() + DAY, abs=300)
+    assert campaign.states() == {"accepted": 8, "pending": 12}
+    await shared.close()
+
+
+async def test_nothing_goes_without_the_database(
+    serve: StartServer, enrol: Enrol, url: str, postgres_server: PostgresServer
+) -> None:
+    server, campaign = await serve(), enrol(400)
+    shared = SharedPaces(url, server.submission.account, 1, [Rate(100, 1)], {})
+
+    def killed(*_: object) -> None:
+        if len(campaign.settled) == 50:
+            postgres_server.kill()
+
+    stop = await campaign.run(server, paces=(shared.pace, shared.domain_paces), on_settled=killed)
+    assert stop is not None and stop.status is ExitStatus.LEDGER
+    with pytest.raises(LedgerError):
+        await shared.pace.refill()
+    assert campaign.states()["accepted"] < 100
+    assert sorted(server.paths) == sorted(everyone(len(server.paths)))
+    await shared.close()
+    postgres_server.start()
