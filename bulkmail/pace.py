@@ -197,17 +197,23 @@ class Pace:
                 window.grant(at, number)
 
     async def refill(self) -> None:
-        """Reserves what `earliest` needs, if anything. Raises LedgerError if that fails."""
+        """Reserves what is needed to know when one more message may go, where anything is. Raises
+        LedgerError if that fails.
+        """
+
+    def may_go(self, now: float) -> bool:
+        """Whether one more message may go now."""
+        return self.earliest(now) <= now
 
     def earliest(self, now: float) -> float:
-        """The earliest time, not before `now`, at which one more message may go."""
+        """The earliest time, not before `now`, at which one more may go, as far as is known."""
         at = self._brake.earliest(now)
         while (later := max((w.earliest(at) for w in self._windows), default=at)) > at:
             at = later
         return at
 
     def grant(self, at: float) -> None:
-        """Counts a message that goes at `at`, which `earliest` gave."""
+        """Counts a message that goes at `at`, when it may."""
         self._brake.grant(at)
         for window in self._windows:
             window.grant(at)
@@ -241,6 +247,13 @@ class _Portion:
         return self._number
 
 
+class _Reserved(_Limit, Protocol):
+    """One rate, or more, of which this process uses what it has reserved."""
+
+    def has(self, now: float, /) -> bool: ...
+    def is_low(self, now: float, /) -> bool: ...
+
+
 class Slots:
     """One spaced rate: the times that were reserved for this process."""
 
@@ -251,17 +264,27 @@ class Slots:
         longest = rate.period_seconds * (1 + CLOCK_DRIFT) + self.tolerance
         self.interval_ns = math.ceil(longest * 1e9 / rate.limit)
         """Between two slots, whoever uses them."""
-        interval = self.interval_ns / 1e9
-        self._portion = _Portion(max(1, int(PORTION_SECONDS / interval)))
+        self._interval = self.interval_ns / 1e9
+        self.is_dense = self._interval < self.tolerance
+        """At any time there is one that may be used: they are reserved ahead. Others are only when
+        their time has come, since of two rates each could always have one when the other has none.
+        """
+        self._portion = _Portion(max(1, int(PORTION_SECONDS / self._interval)))
         self._slots: deque[tuple[float, float]] = deque()
         """From when until when each may be used."""
+        self._none_until = -math.inf
 
     def earliest(self, now: float) -> float:
-        """Infinite: none is reserved that may be used now or later."""
-        return next((max(now, first) for first, last in self._slots if now <= last), math.inf)
+        for first, last in self._slots:
+            if now <= last:
+                return max(now, first)
+        return max(now, self._none_until)
+
+    def has(self, now: float) -> bool:
+        """Whether one may be used now."""
+        return next((first <= now for first, last in self._slots if now <= last), False)
 
     def grant(self, at: float, number: int = 1) -> None:
-        """Uses the first that may be used at `at`, which `earliest` gave."""
         for _ in range(number):
             self._forfeit(at)
             first, _ = self._slots.popleft()
@@ -269,28 +292,33 @@ class Slots:
             self._portion.used()
 
     def is_spent(self, now: float) -> bool:
-        return self.earliest(now) == math.inf
+        return self.earliest(now) <= now and not self.has(now)
 
     def is_low(self, now: float) -> bool:
         """Whether more are to be reserved."""
         self._forfeit(now)
-        return not self._slots or self._slots[-1][0] < now + AHEAD_SECONDS
+        if self._slots:
+            return self.is_dense and self._slots[-1][0] < now + AHEAD_SECONDS
+        return now >= self._none_until
 
     def portion(self) -> int:
         """So many at once, now."""
         return self._portion.next()
 
     def add(self, first: float, last: float, number: int) -> None:
-        """So many: the first one may be used from `first` to `last`, the others in turn."""
-        if last < first:  # nobody can tell when: the database was too long in answering
-            return
-        interval = self.interval_ns / 1e9
-        for index in range(number):
-            self._slots.append((first + index * interval, last + index * interval))
+        """So many: the first one may be used from `first` to `last`, the others in turn. If none
+        could be reserved, there may be one at `first`.
+        """
+        self._none_until = -math.inf if number else first
+        if last >= first:  # else nobody can tell when: the database was too long in answering
+            for index in range(number):
+                late = index * self._interval
+                self._slots.append((first + late, last + late))
 
     def forget(self) -> None:
         """Drops all, since nobody can tell their times any more."""
         self._slots.clear()
+        self._none_until = -math.inf
 
     def _forfeit(self, now: float) -> None:
         while self._slots and self._slots[0][1] < now:
@@ -309,12 +337,14 @@ class Units:
         self._portion = _Portion(max(1, most))
         self._left = 0
         self._until = -math.inf
-        self.closed_until = -math.inf
-        """There are none to be had before."""
+        self._none_until = -math.inf
 
     def earliest(self, now: float) -> float:
-        """Infinite: none is reserved."""
-        return now if self._has_any(now) else math.inf
+        return now if self.has(now) else max(now, self._none_until)
+
+    def has(self, now: float) -> bool:
+        """Whether one may be used now."""
+        return self._left > 0 and now <= self._until
 
     def grant(self, at: float, number: int = 1) -> None:
         assert number <= self._left and at <= self._until, "what goes without a unit is too much"
@@ -323,11 +353,11 @@ class Units:
         self._portion.used(number)
 
     def is_spent(self, now: float) -> bool:
-        return not self._has_any(now) and now >= self.closed_until
+        return self.is_low(now)
 
     def is_low(self, now: float) -> bool:
         """Whether more are to be reserved: none are left, and there may be some to be had."""
-        return not self._has_any(now) and now >= self.closed_until
+        return not self.has(now) and now >= self._none_until
 
     def portion(self) -> int:
         """So many at once, now; what is left of those before is dropped."""
@@ -335,43 +365,39 @@ class Units:
         self._left = 0
         return self._portion.next()
 
-    def add(self, until: float, number: int, closed_until: float) -> None:
-        """So many, to be used until then; if none, there may be some at `closed_until`."""
+    def add(self, until: float, number: int, none_until: float) -> None:
+        """So many, to be used until then; if none, there may be some at `none_until`."""
         self.used, self._left, self._until = 0, number, until
-        self.closed_until = -math.inf if number else closed_until
-
-    def _has_any(self, now: float) -> bool:
-        return self._left > 0 and now <= self._until
+        self._none_until = -math.inf if number else none_until
 
 
 class SlotPace(Pace):
     """All the rates of an account or domain, of which this process uses what it has reserved.
 
-    What `earliest` gives is infinite as long as something must be reserved first, and later it may
-    be later; what it gives as now may go now.
+    What goes at a time that `earliest` gave may have to be reserved first, or be later after all.
     """
 
     def __init__(self, rates: Sequence[Rate]) -> None:
         super().__init__(())
-        shortest = {  # of two for the same period the lower one is enough
+        lowest = {  # of two for the same period that one is enough
             rate.period_seconds: rate for rate in sorted(rates, key=lambda one: -one.limit)
         }
-        self.slots = [Slots(r) for p, r in shortest.items() if p <= SPACED_UP_TO_SECONDS]
-        quotas = [r for p, r in shortest.items() if p > SPACED_UP_TO_SECONDS]
+        self.slots = [Slots(r) for p, r in lowest.items() if p <= SPACED_UP_TO_SECONDS]
+        quotas = [r for p, r in lowest.items() if p > SPACED_UP_TO_SECONDS]
         self.units = Units(quotas) if quotas else None
-        self._windows = [*self.slots, *([self.units] if self.units else [])]
+        self._reserved: list[_Reserved] = [*self.slots, *([self.units] if self.units else [])]
+        self._windows = self._reserved
+
+    def may_go(self, now: float) -> bool:
+        return self._brake.earliest(now) <= now and all(one.has(now) for one in self._reserved)
 
     def earliest(self, now: float) -> float:
         at = self._brake.earliest(now)
-        if self.units is not None:
-            at = max(at, self.units.closed_until)
-        return at if at > now else max((w.earliest(now) for w in self._windows), default=now)
+        return max([at, *(one.earliest(now) for one in self._reserved)])
 
     def is_low(self, now: float) -> bool:
         """Whether more should be reserved, so that nothing has to wait for that later."""
-        return any(slots.is_low(now) for slots in self.slots) or (
-            self.units is not None and self.units.is_low(now)
-        )
+        return any(one.is_low(now) for one in self._reserved)
 
 
 EVERY_OTHER = "*"
@@ -404,7 +430,12 @@ class DomainPaces:
         return bool(rates_of(domain, self._rates))
 
     async def refill(self, domain: str) -> None:
-        """Reserves what `earliest` needs, see `Pace`."""
+        """See `Pace`."""
+
+    def may_go(self, domain: str, now: float) -> bool:
+        """Whether one more message to `domain` may go now."""
+        pace = self._paces.get(domain)
+        return pace is None or pace.may_go(now)
 
     def earliest(self, domain: str, now: float) -> float:
         """The earliest time, not before `now`, at which one more message to `domain` may go."""

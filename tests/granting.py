@@ -27,13 +27,13 @@ async def take_all(url: str, rates: list[Rate], domain: str, worker: int, second
         await shared.domain_paces.refill(domain)
         now = time.monotonic()
         at = max(shared.pace.earliest(now), shared.domain_paces.earliest(domain, now))
-        if at <= now:
+        if shared.pace.may_go(now) and shared.domain_paces.may_go(domain, now):
             shared.pace.grant(now)
             shared.domain_paces.grant(domain, now)
             os.write(1, struct.pack("d", now))
         elif at < end:
             await asyncio.sleep(at - now)
-        elif at < float("inf"):
+        else:
             break
     await shared.close()
 

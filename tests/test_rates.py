@@ -20,6 +20,7 @@ from bulkmail.ledger.postgres.connection import PostgresDatabase
 from bulkmail.ledger.postgres.opening import migrate
 from bulkmail.ledger.postgres.rates import (
     GRACE_SECONDS,
+    LATE,
     VALID_SECONDS,
     DatabaseClock,
     SharedPaces,
@@ -73,7 +74,7 @@ class World:
         asked = worker.time(self.now)
         self.now += asking
         read = self._read()
-        first = max(self._next_at, read)
+        first = max(self._next_at, read - worker.slots.tolerance * LATE)
         self._next_at = first + number * worker.slots.interval_ns / 1e9
         self.now += answering
         worker.clock.saw(asked, read, worker.time(self.now))
@@ -83,7 +84,7 @@ class World:
     def use(self, worker: Worker) -> None:
         """All that may be used now."""
         now = worker.time(self.now)
-        while worker.slots.earliest(now) <= now:
+        while worker.slots.has(now):
             worker.slots.grant(now)
             self.granted.append(self.now)
 
@@ -141,7 +142,10 @@ def test_a_slot_that_was_not_used_in_time_is_forfeited() -> None:
     assert slots.earliest(5.02) == 5.02
     assert slots.earliest(5.04) == pytest.approx(5.0 + interval)
     slots.grant(5.0 + interval)
-    assert slots.earliest(5.2) == float("inf")
+    assert not slots.has(5.0 + interval)
+    slots.add(6.0, 6.0, 0)
+    assert (slots.earliest(5.2), slots.earliest(6.1)) == (6.0, 6.1)
+    assert not slots.has(6.1), "one may be free, but is not reserved"
 
 
 def test_as_much_is_reserved_as_is_used() -> None:
@@ -179,25 +183,27 @@ def test_a_minute_s_rate_and_a_second_s_need_a_slot_each() -> None:
     second, minute = pace.slots if pace.slots[0].rate.period_seconds == 1 else pace.slots[::-1]
     assert second.rate.limit == 10, "of two for the same period the lower one"
     second.add(1.0, 1.03, 2)
-    assert pace.earliest(0.0) == float("inf")
+    assert pace.earliest(0.0) == 1.0 and not pace.may_go(1.0)
     minute.add(1.05, 2.85, 1)
-    assert pace.earliest(0.0) == 1.05
+    assert pace.earliest(0.0) == 1.05 and not pace.may_go(1.05)
     assert pace.earliest(1.05) == pytest.approx(1.0 + second.interval_ns / 1e9)
+    assert pace.may_go(1.11)
     pace.grant(1.11)
-    assert pace.earliest(1.11) == float("inf")
+    assert not pace.may_go(1.11)
 
 
 def test_units_go_at_once_but_not_after_their_time() -> None:
     pace = SlotPace([Rate(450, 86400)])
     units = pace.units
     assert isinstance(units, Units)
-    assert pace.earliest(0.0) == float("inf")
+    assert not pace.may_go(0.0)
     units.add(5.0, 3, 0.0)
     pace.grant(1.0)
     pace.grant(1.0)
-    assert (pace.earliest(5.0), pace.earliest(5.1)) == (5.0, float("inf"))
+    assert pace.may_go(5.0) and not pace.may_go(5.1)
     units.add(0.0, 0, 900.0)
-    assert (pace.earliest(6.0), pace.earliest(901.0)) == (900.0, float("inf"))
+    assert (pace.earliest(6.0), pace.earliest(901.0)) == (900.0, 901.0)
+    assert not pace.may_go(901.0)
 
 
 # -- processes -----------------------------------------------------------------------------------
@@ -318,7 +324,7 @@ async def granted(shared: SharedPaces, most: int = 10_000) -> int:
     while number < most:
         await shared.pace.refill()
         now = time.monotonic()
-        if shared.pace.earliest(now) > now:
+        if not shared.pace.may_go(now):
             break
         shared.pace.grant(now)
         number += 1

@@ -1,7 +1,6 @@
 """When who is next may go: grants of the rates, and the limits of the run."""
 
 import asyncio
-import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -119,7 +118,7 @@ class Desk:
         if self._halt or self._choosing.locked() or self._handed_out == self._limits.messages:
             return None
         now = self._now()
-        if self._pace.earliest(now) > now or (recipient := self._queues.take_at_once()) is None:
+        if not self._pace.may_go(now) or (recipient := self._queues.take_at_once()) is None:
             return None
         self._handed_out += 1
         self.ahead = True
@@ -227,14 +226,15 @@ class Desk:
             if not isinstance(recipient, Recipient):
                 return self._nobody(recipient)
             waited = await self._wait_for_turn()
-            now = self._now()
-            if isinstance(waited, float) and self._may_go(recipient, now):
+            if not isinstance(waited, float):
+                self._queues.put_back(recipient)
+                return waited
+            await self._domain_paces.refill(recipient.domain)
+            if self._may_go(recipient, now := self._now()):
                 self._handed_out += 1
                 self.ahead = waited <= 0
                 return self._granted(recipient, now)
             self._queues.put_back(recipient)
-            if not isinstance(waited, float):
-                return waited
 
     async def _wait_for_turn(self) -> float | Later | None:
         """Waits for the account's next grant: for how many seconds. If that is long, when to ask
@@ -244,8 +244,10 @@ class Desk:
             reason = f"limited to {self._limits.messages:,} in this run"
             self.closed = Stop(ExitStatus.CONTINUE, reason)
             return None
-        at = await self._free_at()
-        wait = at - self._now()
+        await self._pace.refill()
+        now = self._now()
+        at = self._pace.earliest(now)
+        wait = at - now
         if wait > self._limits.wait:
             self.closed = self._come_back(at)
             return None
@@ -257,28 +259,20 @@ class Desk:
     async def _renewed(self, granted: Granted) -> Granted | None:
         recipient = granted.recipient
         while not self._halt:
+            await self._pace.refill()
             await self._domain_paces.refill(recipient.domain)
-            at, now = await self._free_at(), self._now()
+            now = self._now()
             if self._may_go(recipient, now):
                 return self._granted(recipient, now)
-            at = max(at, self._domain_paces.earliest(recipient.domain, now))
-            if SPACED_UP_TO_SECONDS < at - now < math.inf:
+            of_domain = self._domain_paces.earliest(recipient.domain, now)
+            wait = max(self._pace.earliest(now), of_domain) - now
+            if wait > SPACED_UP_TO_SECONDS:
                 return granted
-            if at < math.inf:
-                await self._halt.within(at - now)
+            await self._halt.within(wait)
         return None
 
-    async def _free_at(self) -> float:
-        """When the account's rates allow one more message, as is known now."""
-        while True:
-            await self._pace.refill()
-            if (at := self._pace.earliest(self._now())) < math.inf:
-                return at
-
     def _may_go(self, recipient: Recipient, now: float) -> bool:
-        return (
-            max(self._pace.earliest(now), self._domain_paces.earliest(recipient.domain, now)) <= now
-        )
+        return self._pace.may_go(now) and self._domain_paces.may_go(recipient.domain, now)
 
     def _why(self) -> str:
         """Why nobody may go at once."""

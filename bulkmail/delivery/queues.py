@@ -85,9 +85,7 @@ class Queues:
         claimed = self._others.claimed
         if not claimed or (self._agenda and self._agenda[0][0] <= now):
             return None
-        if self._paces.earliest(claimed[0].domain, now) > now:
-            return None
-        return claimed.popleft()
+        return claimed.popleft() if self._paces.may_go(claimed[0].domain, now) else None
 
     def put_back(self, recipient: Recipient, *, last: bool = False) -> None:
         """Before those who come after them, or as the last of those in memory."""
@@ -121,9 +119,9 @@ class Queues:
             if (recipient := await self._first(queue)) is None:
                 self._look(queue, await self._due_at(queue), NEXT_RETRY)
                 continue
-            free_at = await self._free_at(domain)
-            self._look(queue, free_at, self._why(domain))
-            if free_at <= self._now():
+            free_at = self._paces.earliest(domain, now)
+            self._look(queue, max(now, free_at), self._why(domain))
+            if free_at <= now:
                 return recipient
             queue.claimed.appendleft(recipient)
         return None
@@ -131,18 +129,12 @@ class Queues:
     async def _take_other(self) -> Recipient | None:
         """The first of the others; domains that must wait are set apart on the way."""
         while (recipient := await self._first(self._others)) is not None:
-            if (free_at := await self._free_at(recipient.domain)) <= self._now():
+            now = self._now()
+            if (free_at := self._paces.earliest(recipient.domain, now)) <= now:
                 return recipient
             self._others.claimed.appendleft(recipient)
             self._set_apart(recipient.domain, free_at)
         return None
-
-    async def _free_at(self, domain: str) -> float:
-        """When one more message to `domain` may go, as is known now."""
-        while True:
-            await self._paces.refill(domain)
-            if (at := self._paces.earliest(domain, self._now())) < math.inf:
-                return at
 
     async def _first(self, queue: _Queue) -> Recipient | None:
         limit = CLAIM if queue is self._others else CLAIM_OF_DOMAIN

@@ -9,6 +9,12 @@ included, for 3 % of the rate. A slot that is not used by then is forfeited; so 
 still, died or lost its network can use one later, and it takes with it only what it had reserved,
 0.13 seconds of the rate at most. Who joins gets what comes next.
 
+Slots that are further apart than the tolerance are reserved only when their time has come; until
+then the database says when one is free. A message that needs one of its account and one of its
+domain waits for the account's, then takes that of the domain: reserved ahead, in any other order,
+both could pass each other for ever. One that is reserved late may lie back by half a tolerance, so
+that the way to the database costs nothing.
+
 *Rates per hour and day* are quotas. Units of them are reserved to be used within V = 5 seconds; the
 database counts all that were reserved in the last P + V, which covers all that can have been used
 in a window of length P. A worker tells with its next reservation how many it used, the rest come
@@ -47,6 +53,11 @@ VALID_SECONDS = 5.0
 """For which reserved units of a quota may be used, and …"""
 GRACE_SECONDS = 120.0
 """… for so many more its worker may tell how many it used, and record what they were used for."""
+FARTHEST_SECONDS = 10.0
+"""Slots that are so far ahead are not reserved: some hundred workers come before this one, or the
+database's clock was put back."""
+LATE = 0.5
+"""The part of the tolerance that a slot may lie back when it is reserved."""
 EXACT_SECONDS = 0.002
 """If the database's time is known less exactly, it is asked for."""
 PATIENCE_SECONDS = 30.0
@@ -144,12 +155,12 @@ class SharedPace(SlotPace):
 
     async def refill(self) -> None:
         give_up = time.monotonic() + PATIENCE_SECONDS
-        while not self.earliest(time.monotonic()) < float("inf"):
+        while not self.may_go(now := time.monotonic()) and self.earliest(now) <= now:
             if self._shared.failure is not None:
                 raise self._shared.failure
-            if time.monotonic() > give_up:
+            if now > give_up:
                 raise LedgerError(
-                    f"the database answers too late for the rates to be kept: nothing that was"
+                    "the database answers too late for the rates to be kept: nothing that was"
                     f" reserved in {PATIENCE_SECONDS:g} s could be used"
                 )
             await asyncio.shield(self._reserve())
@@ -177,21 +188,21 @@ class SharedPace(SlotPace):
 
     async def _reserve_slots(self, slots: Slots) -> None:
         domain, number = self._domain, slots.portion()
-        first, last, times_put = await self._shared.in_thread(
+        got, first, last, times_put = await self._shared.in_thread(
             lambda database: database.slots(domain, slots, number)
         )
         if times_put != self._times_put:  # nobody knows when the earlier ones are
             self._times_put = times_put
             for other in self.slots:
                 other.forget()
-        slots.add(first, last, number)
+        slots.add(first, last, got)
 
     async def _reserve_units(self, units: Units) -> None:
         domain, number, told = self._domain, units.portion(), (self._told, units.used)
-        self._told, got, until, closed_until = await self._shared.in_thread(
+        self._told, got, until, none_until = await self._shared.in_thread(
             lambda database: database.units(domain, units.rates, number, told)
         )
-        units.add(until, got, closed_until)
+        units.add(until, got, none_until)
 
 
 class _SharedDomainPaces(DomainPaces):
@@ -203,10 +214,10 @@ class _SharedDomainPaces(DomainPaces):
         if self.has_rates(domain):
             await self._pace(domain).refill()
 
-    def earliest(self, domain: str, now: float) -> float:
+    def may_go(self, domain: str, now: float) -> bool:
         if domain not in self._paces and self.has_rates(domain):
-            return float("inf")
-        return super().earliest(domain, now)
+            return False
+        return super().may_go(domain, now)
 
     def _made(self, domain: str, rates: Sequence[Rate]) -> Pace:
         return SharedPace(self._shared, domain, rates)
@@ -222,21 +233,25 @@ class _Reservations:
         self._db: PostgresDatabase | None = None
         self._clock = DatabaseClock()
 
-    def slots(self, domain: str, slots: Slots, number: int) -> tuple[float, float, int]:
-        """From when until when the first of so many may be used, and how often the database's clock
-        was put so far.
+    def slots(self, domain: str, slots: Slots, number: int) -> tuple[int, float, float, int]:
+        """How many, from when until when the first of them may be used, and how often the
+        database's clock was put so far; or none, and from when there may be one.
         """
         db, rate = self._opened(), slots.rate
         self._look_at_clock()
         asked = time.monotonic()
-        first, read = db.execute(
-            "SELECT * FROM reserve_slots(?, ?, ?, ?, ?)",
-            (self._account, domain, rate.period_seconds, slots.interval_ns, number),
-        ).fetchone()
+        got, first, read = db.execute(
+            "SELECT * FROM reserve_slots(?, ?, ?, ?, ?, ?, ?)",
+            (
+                self._account, domain, rate.period_seconds, slots.interval_ns, number,
+                int(FARTHEST_SECONDS * NANO) if slots.is_dense else 0,
+                int(slots.tolerance * LATE * NANO),
+            ),
+        ).fetchone()  # fmt: skip
         self._clock.saw(asked, read / NANO, time.monotonic())
         first_at = first / NANO
         last = self._clock.before(first_at + slots.tolerance)
-        return self._clock.after(first_at), last, self._clock.times_put
+        return got, self._clock.after(first_at), last, self._clock.times_put
 
     def units(
         self, domain: str, rates: Sequence[Rate], number: int, told: tuple[int, int]

@@ -315,17 +315,29 @@ CREATE TABLE reserved (
 CREATE INDEX reserved_at ON reserved (account, domain, at);
 CREATE INDEX reserved_untold ON reserved (account, domain, at) WHERE NOT is_told;
 
--- Reserves so many slots that follow each other. The row is locked first, then the clock is read.
+-- Reserves so many slots (units) that follow each other, if the first one is free within p_within
+-- nanoseconds: at first_at, which lies back by p_late at most. Else units is 0, and first_at when one
+-- is free. The row is locked first, then the clock is read.
 CREATE FUNCTION reserve_slots(
     p_account text, p_domain text, p_period double precision, p_interval bigint, p_number integer,
-    OUT first_at bigint, OUT read_at bigint
-) LANGUAGE sql AS $$
+    p_within bigint, p_late bigint,
+    OUT units integer, OUT first_at bigint, OUT read_at bigint
+) LANGUAGE plpgsql AS $$
+BEGIN
     INSERT INTO slot AS known VALUES
         (p_account, p_domain, p_period, nanoseconds() + p_number * p_interval)
     ON CONFLICT (account, domain, period) DO UPDATE
-    SET next_at = greatest(known.next_at, nanoseconds()) + p_number * p_interval
-    RETURNING next_at - p_number * p_interval, nanoseconds()
-$$;
+    SET next_at = greatest(known.next_at, nanoseconds() - p_late) + p_number * p_interval
+    WHERE known.next_at <= nanoseconds() + p_within
+    RETURNING next_at - p_number * p_interval INTO first_at;
+    units := p_number;
+    IF NOT FOUND THEN
+        units := 0;
+        SELECT next_at INTO first_at FROM slot
+        WHERE account = p_account AND domain = p_domain AND period = p_period;
+    END IF;
+    read_at := nanoseconds();
+END $$;
 
 -- Reserves up to so many of the quotas (p_periods in nanoseconds, p_limits), to be used within
 -- p_valid nanoseconds, and takes down that of the reservation p_told p_used were used. Of one that
