@@ -63,6 +63,15 @@ EXACT_SECONDS = 0.002
 PATIENCE_SECONDS = 30.0
 """If nothing that was reserved for so long was there in time, the database is too slow."""
 
+_FORGET = """
+DELETE FROM slot WHERE (account, domain, period) IN (
+    SELECT account, domain, period FROM slot
+    WHERE account = ? AND next_at < nanoseconds() - 3600 * 1000000000::bigint
+    FOR UPDATE SKIP LOCKED
+)
+"""
+"""Domains that nobody has written to for an hour say nothing any more."""
+
 
 class DatabaseClock:
     """What this process's monotonic clock says about the database's: how far that is ahead."""
@@ -281,6 +290,7 @@ class _Reservations:
     def _opened(self) -> PostgresDatabase:
         if self._db is None:
             self._db = PostgresDatabase(self._url)
+            self._db.execute(_FORGET, (self._account,))
         return self._db
 
     def _look_at_clock(self) -> None:
