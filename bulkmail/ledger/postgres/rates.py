@@ -19,7 +19,8 @@ that the way to the database costs nothing.
 database counts all that were reserved in the last P + V, which covers all that can have been used
 in a window of length P. A worker tells with its next reservation how many it used, the rest come
 back. Of a reservation that nobody told about for G = 120 seconds more, those count that the worker
-recorded with its intents, so that a worker that died frees the others.
+recorded with its intents, so that a worker that died frees the others. (One that stood still for
+so long between a grant and its intent, and still has its shard, could exceed the quota by that.)
 
 *Clocks.* All times are the database's. What a worker's monotonic clock says of it is known from
 questions and answers: the database read its clock between the two. Of that interval the later end
