@@ -9,10 +9,10 @@ from bulkmail.cluster.limits import limits_of
 from bulkmail.delivery import Delivery, Stop
 from bulkmail.delivery.seams import Composer
 from bulkmail.errors import ExitStatus
+from bulkmail.ledger.postgres.rates import SharedPaces
 from bulkmail.ledger.postgres.sending import ShardLedger
 from bulkmail.ledger.postgres.shards import Shard
 from bulkmail.model import Outcome, Recipient, State, Submission
-from bulkmail.pace import DomainPaces, Pace
 from bulkmail.transport import SubmissionServer
 
 IDLE_SECONDS = 10.0
@@ -31,7 +31,7 @@ class Sender:
         composer: Composer,
         submission: Submission,
         ledger: ShardLedger,
-        paces: tuple[Pace, DomainPaces],
+        paces: SharedPaces,
         on_settled: Callable[[Recipient, State, Outcome], None],
         on_remark: Callable[[str], None],
         is_proven_now: Callable[[], bool],
@@ -40,6 +40,7 @@ class Sender:
         wait_seconds: float,
     ) -> None:
         self.ledger = ledger
+        self._paces = paces
         self.content_proven = content_proven
         self.is_proven_now = is_proven_now
         self.stopped: Stop | None = None
@@ -48,7 +49,8 @@ class Sender:
             ledger,
             SubmissionServer(submission, on_remark=on_remark),
             composer,
-            *paces,
+            paces.pace,
+            paces.domain_paces,
             limits_of(campaign.file, wait_seconds=wait_seconds),
             on_settled,
             content_proven=content_proven,
@@ -103,6 +105,7 @@ class Sender:
             resume_at = self.stopped.resume_at if self.stopped else None
             self.ledger.is_open = False
             self.ledger.give_back(resume_at or time.time())
+            await self._paces.close()
             await self.ledger.commits.close()
 
     async def _watch(self) -> None:

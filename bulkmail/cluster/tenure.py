@@ -30,10 +30,10 @@ from bulkmail.ledger.postgres.connection import (
     PostgresDatabase,
 )
 from bulkmail.ledger.postgres.opening import version_of
+from bulkmail.ledger.postgres.rates import SharedPaces
 from bulkmail.ledger.postgres.sending import ShardLedger
 from bulkmail.ledger.postgres.shards import Late, Lease, Shard, ShardBusyError, settle_late
 from bulkmail.model import Outcome, Recipient, State
-from bulkmail.pace import DomainPaces, Pace
 
 LOOK_SECONDS = 0.4
 """So often a worker looks which campaigns are open: `pause` is heard within a second."""
@@ -354,13 +354,20 @@ class Tenure:
 
         db = await self._database()
         ledger = ShardLedger(db, self._lease.worker_id, submission.account, handed.content_id)
-        observer = self._charge.observer
+        file, observer = campaign.file, self._charge.observer
+        paces = SharedPaces(
+            self._charge.url,
+            submission.account,
+            self._lease.worker_id,
+            file.rate,
+            file.rate_per_domain,
+        )
         sender = Sender(
             campaign,
             composer,
             submission,
             ledger,
-            (Pace(campaign.file.rate), DomainPaces(campaign.file.rate_per_domain)),
+            paces,
             lambda one, state, outcome: observer.settled(record.name, one, state, outcome),
             lambda what: observer.said(f"{record.name}: {what}"),
             is_proven,
