@@ -7,11 +7,14 @@ import click
 
 from bulkmail.campaign import LEDGER_NAME, Campaign, Located
 from bulkmail.campaign.files import shown
+from bulkmail.campaign.values import duration
 from bulkmail.errors import CampaignError, MissingFileError, SecretError
 from bulkmail.ledger import Home, SqliteHome, SqliteLedger, under_way_at
 from bulkmail.smtp.meaning import MEANINGS
 
 SANDBOX_FOLDER = "sandbox"
+LEAST_LEASE_SECONDS = 2.0
+"""Less, and a busy machine loses its lease while it works."""
 
 campaign_file = click.argument(
     "file", metavar="FILE", type=click.Path(path_type=Path, dir_okay=False)
@@ -48,6 +51,32 @@ set_option = click.option(
     help="Take the place of a variable of the campaign. May stand several times.",
 )
 json_flag = click.option("--json", "as_json", is_flag=True, help="One JSON object per line.")
+
+
+def duration_of(context: click.Context, parameter: click.Parameter, value: str) -> float:
+    """In seconds."""
+    try:
+        return duration(value).total_seconds()
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
+
+
+def _lease(context: click.Context, parameter: click.Parameter, value: str) -> float:
+    if (seconds := duration_of(context, parameter, value)) < LEAST_LEASE_SECONDS:
+        raise click.BadParameter(f"must be {LEAST_LEASE_SECONDS:g}s or more")
+    return seconds
+
+
+lease_option = click.option(
+    "--lease",
+    "lease_seconds",
+    callback=_lease,
+    envvar="BULKMAIL_LEASE",
+    default="15s",
+    show_default=True,
+    metavar="DURATION",
+    help="With a ledger in PostgreSQL: whoever is silent for so long loses their part to others.",
+)
 
 
 def _why(context: click.Context, parameter: click.Parameter, value: str | None) -> tuple[str, ...]:

@@ -11,7 +11,6 @@ from typing import Any
 import click
 
 from bulkmail.campaign import Campaign, read_campaign
-from bulkmail.campaign.values import duration
 from bulkmail.cli import options, text
 from bulkmail.cli.deliver import Bounds, deliver
 from bulkmail.cli.dry_run import dry_run as run_dry
@@ -46,6 +45,7 @@ class Flags:
     new: bool
     approved: str | None
     detach: bool
+    lease_seconds: float
 
     @property
     def bounds(self) -> Bounds:
@@ -57,13 +57,6 @@ class Flags:
         return not (self.yes or self.approved is not None)
 
 
-def _duration(context: click.Context, parameter: click.Parameter, value: str) -> float:
-    try:
-        return duration(value).total_seconds()
-    except ValueError as error:
-        raise click.BadParameter(str(error)) from None
-
-
 @click.command()
 @options.campaign_file
 @click.option("--dry-run", is_flag=True, help="Compose and check everyone; send to nobody.")
@@ -73,7 +66,7 @@ def _duration(context: click.Context, parameter: click.Parameter, value: str) ->
 @click.option("--limit", type=click.IntRange(min=1), help="Send to this many at most, then stop.")
 @click.option(
     "--wait",
-    callback=_duration,
+    callback=options.duration_of,
     default="1h",
     show_default=True,
     metavar="DURATION",
@@ -87,6 +80,7 @@ def _duration(context: click.Context, parameter: click.Parameter, value: str) ->
 )
 @click.option("--accept-changes", is_flag=True, help="Send on although the content has changed.")
 @click.option("--detach", is_flag=True, help="Plan, and leave the sending to `bulkmail worker`.")
+@options.lease_option
 @options.cancel_removed_flag
 @options.new_flag
 @options.set_option
@@ -106,6 +100,7 @@ def run(
     new: bool,
     approved: str | None,
     detach: bool,
+    lease_seconds: float,
     settings: dict[str, str],
 ) -> None:
     """Send the campaign in FILE. Run again, it continues: nobody gets it twice.
@@ -124,7 +119,10 @@ def run(
         raise click.UsageError("--detach belongs to a run that sends")
     if dry_run and approved:
         raise click.UsageError("--dry-run sends nothing that would be approved")
-    flags = Flags(yes, limit, wait, as_json, accept_changes, cancel_removed, new, approved, detach)
+    flags = Flags(
+        yes, limit, wait, as_json, accept_changes, cancel_removed, new, approved, detach,
+        lease_seconds,
+    )  # fmt: skip
     campaign = read_campaign(file, settings)
     if dry_run:
         folder = out or Path("dry-run") / file_name(campaign.name)
@@ -204,4 +202,4 @@ def _begun(
         campaign.submission()  # has what this process needs to send
     ledger.begin_run(plan.record, time.time())
     share.hand_out(plan, ledger, flags.limit, detach=flags.detach)
-    return lambda: share.send_with_others(plan, home, flags.bounds)
+    return lambda: share.send_with_others(plan, home, flags.bounds, flags.lease_seconds)

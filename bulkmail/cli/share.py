@@ -39,7 +39,9 @@ def hand_out(plan: Plan, ledger: Ledger, limit: int | None, *, detach: bool) -> 
     )
 
 
-async def send_with_others(plan: Plan, home: Home, bounds: Bounds) -> Stop | None:
+async def send_with_others(
+    plan: Plan, home: Home, bounds: Bounds, lease_seconds: float
+) -> Stop | None:
     """Sends until nothing of the plan is left, whoever sends it, or something stops this one."""
     assert isinstance(home, PostgresHome)
     progress = RunProgress(bounds.of(plan), plan.tally.get(State.DEFERRED, 0))
@@ -49,6 +51,7 @@ async def send_with_others(plan: Plan, home: Home, bounds: Bounds) -> Stop | Non
         only=plan.record.id,
         files=plan.campaign.folder,
         wait_seconds=bounds.wait_seconds,
+        lease_seconds=lease_seconds,
     )
     worker = Worker(charge)
     with progress, ended_by_signals(worker, progress.say):

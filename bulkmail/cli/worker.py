@@ -27,7 +27,8 @@ from bulkmail.model import Outcome, Recipient, State
     type=click.Path(path_type=Path, file_okay=False, exists=True),
     help="The folder of the campaign, for attachments that are for one person each.",
 )
-def worker(url: str, until_idle: bool, files: Path | None) -> None:
+@options.lease_option
+def worker(url: str, until_idle: bool, files: Path | None, lease_seconds: float) -> None:
     """Send for campaigns that were planned elsewhere, over a ledger in PostgreSQL.
 
     Any number of workers, on any hosts, share the work; passwords come from each one's own
@@ -43,7 +44,7 @@ def worker(url: str, until_idle: bool, files: Path | None) -> None:
     except ModuleNotFoundError as error:
         raise options.without_postgres(error) from None
     logging.getLogger("pgqueuer").setLevel(logging.CRITICAL)
-    charge = Charge(url, _Log(), files=files, until_idle=until_idle)
+    charge = Charge(url, _Log(), files=files, until_idle=until_idle, lease_seconds=lease_seconds)
 
     async def work() -> int:
         sending = Worker(charge)

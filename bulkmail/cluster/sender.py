@@ -15,14 +15,16 @@ from bulkmail.ledger.postgres.shards import Shard
 from bulkmail.model import Outcome, Recipient, State, Submission
 from bulkmail.transport import SubmissionServer
 
+SOON_SECONDS = 0.5
+"""After so long it is known why a sender ended, and another one may take its place."""
 IDLE_SECONDS = 10.0
 """Without a shard for so long, its sessions are ended."""
 
 
 class Sender:
-    """To be made inside a running event loop. `on_settled` is told every outcome and new state,
-    `on_remark` what a person should know; `is_proven_now` asks the ledger whether its content was
-    accepted for anybody.
+    """To be made inside a running event loop. Sends by one `plan`. `on_settled` is told every
+    outcome and new state, `on_remark` what a person should know; `is_proven_now` asks the ledger
+    whether its content was accepted for anybody.
     """
 
     def __init__(
@@ -36,11 +38,13 @@ class Sender:
         on_remark: Callable[[str], None],
         is_proven_now: Callable[[], bool],
         *,
+        plan: int,
         content_proven: bool,
         wait_seconds: float,
     ) -> None:
         self.ledger = ledger
         self._paces = paces
+        self.plan = plan
         self.content_proven = content_proven
         self.is_proven_now = is_proven_now
         self.stopped: Stop | None = None
@@ -57,6 +61,7 @@ class Sender:
         )
         ledger.commits.on_failure = self._ledger_failed
         ledger.on_news = self._delivery.look_again
+        self._is_closing = False
         self._task = asyncio.create_task(self._run())
 
     @property
@@ -65,15 +70,18 @@ class Sender:
 
     async def send(self, shard: Shard) -> float | None:
         """None once everybody there is settled and recorded; else when those who are left may be
-        sent to, in seconds since the epoch.
+        sent to, in seconds since the epoch. Raises LedgerError if something cannot be recorded:
+        then nobody else may have the shard before it was tried again.
         """
-        done = self.ledger.add(shard)
-        if self._task.done():
-            self.ledger.give_back(time.time())
-        at = await done
+        if shard.plan != self.plan:
+            self.close(Stop(ExitStatus.CONTINUE, "it was planned anew"))
+            return time.time() + SOON_SECONDS
+        if self._is_closing:
+            return time.time() + SOON_SECONDS
+        at = await self.ledger.add(shard)
         await self.ledger.commits.flushed()
         if self.ledger.commits.failure is not None:
-            return time.time()
+            raise self.ledger.commits.failure
         self.ledger.forget(shard)
         return at
 
@@ -96,12 +104,19 @@ class Sender:
         """Waits until nothing is under way, and all is recorded, or is known not to be."""
         await asyncio.wait([self._task])
 
+    def raise_what_failed(self) -> None:
+        """Once it has ended: what it ended by, if not as it should."""
+        self._task.result()
+        if self.ledger.commits.failure is not None:
+            raise self.ledger.commits.failure
+
     async def _run(self) -> None:
         watching = asyncio.create_task(self._watch())
         try:
             self.stopped = await self._delivery.run()
         finally:
             watching.cancel()
+            self._is_closing = True
             resume_at = self.stopped.resume_at if self.stopped else None
             self.ledger.is_open = False
             self.ledger.give_back(resume_at or time.time())

@@ -24,10 +24,12 @@ from bulkmail.engine import Again, Engine, enqueue
 from bulkmail.errors import BulkmailError, ExitStatus, LedgerError
 from bulkmail.ledger.contents import Contents
 from bulkmail.ledger.postgres.connection import (
+    CONNECT,
     SCHEMA,
     SESSION,
     ConnectionLostError,
     PostgresDatabase,
+    break_off,
 )
 from bulkmail.ledger.postgres.opening import version_of
 from bulkmail.ledger.postgres.rates import SharedPaces
@@ -132,18 +134,21 @@ class Tenure:
             raise
         return self
 
-    async def __aexit__(self, *_: object) -> None:
+    async def __aexit__(self, kind: object, error: BaseException | None, *_: object) -> None:
         self._told.set()
+        if error is not None:
+            self._break_off()
         reason = self.stop or Stop(ExitStatus.LEDGER, "the lease or the database was lost")
         for sender in self._senders.values():
             sender.stop(reason)
         for sender in self._senders.values():
             await sender.ended()
             self._late += sender.ledger.late()
-        await self._end_engine()
+        await self._end_engine(0.0 if error is not None else ENGINE_SECONDS)
         with suppress(LedgerError):
             await self._record_late()
             await self._ask(self._lease.end)
+        await self._end_tasks()  # until here the lease was renewed, or all was broken off
         await self._close()
 
     async def hold(self) -> None:
@@ -179,7 +184,7 @@ class Tenure:
     async def _connect(self) -> AsyncConnection[Any]:
         """For the engine."""
         try:
-            connection = await AsyncConnection.connect(self._charge.url, autocommit=True)
+            connection = await AsyncConnection.connect(self._charge.url, autocommit=True, **CONNECT)
             await connection.execute(SESSION, (SCHEMA,))
         except psycopg.Error as error:
             raise ConnectionLostError(f"{self._db.name}: {error}") from error
@@ -187,25 +192,43 @@ class Tenure:
         return connection
 
     async def _record_late(self) -> None:
-        """What was heard while nothing could be recorded, each once."""
+        """What was heard while nothing could be recorded, each once. What somebody who plans holds
+        stays, to be tried again.
+        """
         while self._late:
             late = self._late[0]
-            await self._ask(settle_late, self._db, late)
+            try:
+                await self._ask(settle_late, self._db, late)
+            except LedgerError as error:
+                if isinstance(error.__cause__, psycopg.errors.LockNotAvailable):
+                    return
+                raise
             self._late.remove(late)
 
-    async def _end_engine(self) -> None:
+    def _break_off(self) -> None:
+        """Nothing more is to be had of these connections, and nobody is to wait for them."""
+        for db in self._databases:
+            db.break_off()
+        for connection in self._connections:
+            break_off(connection)
+
+    async def _end_engine(self, seconds: float) -> None:
+        """Waits for so long until it has given back what it handed out."""
         if not self._tasks:
             return
-        self._engine.stop()
-        renewing, attending, engine = self._tasks
+        _, attending, engine = self._tasks
         attending.cancel()
-        await asyncio.wait([engine], timeout=ENGINE_SECONDS)
+        self._engine.stop()
+        await asyncio.wait([engine], timeout=seconds)
+        engine.cancel()
+        await asyncio.wait([attending, engine], timeout=ENGINE_SECONDS)
+
+    async def _end_tasks(self) -> None:
         for task in self._tasks:
             task.cancel()
-        await asyncio.wait(self._tasks)
-        for task in (renewing, engine):
-            with suppress(asyncio.CancelledError, Exception):
-                task.result()
+        if self._tasks:
+            done, _ = await asyncio.wait(self._tasks, timeout=ENGINE_SECONDS)
+            await asyncio.gather(*done, return_exceptions=True)  # what they raised was heeded
 
     async def _close(self) -> None:
         for connection in self._connections:
@@ -218,14 +241,23 @@ class Tenure:
     # -- while it lasts --------------------------------------------------------------------------
 
     async def _renew(self) -> None:
+        seconds = self._charge.lease_seconds
         while True:
-            await asyncio.sleep(self._charge.lease_seconds / 3)
-            await self._ask(self._lease.renew)
+            await asyncio.sleep(seconds / 3)
+            try:
+                async with asyncio.timeout(seconds):
+                    await self._ask(self._lease.renew)
+            except TimeoutError:
+                self._break_off()
+                raise ConnectionLostError(
+                    f"{self._db.name} did not answer within {seconds:g} s"
+                ) from None
 
     async def _attend(self) -> None:
         """Queues shards that nobody has and that the engine lost."""
         while True:
             await asyncio.sleep(UNATTENDED_SECONDS)
+            await self._record_late()
             for campaign_id, shard in await self._ask(self._lease.unattended):
                 await self._ask(enqueue, self._db.connection, campaign_id, [shard], 0.0)
 
@@ -275,14 +307,14 @@ class Tenure:
         """A sender has ended: what that means for the campaign, and for this worker."""
         del self._senders[campaign_id]
         self._late += sender.ledger.late()
-        if sender.ledger.commits.failure is not None:
-            raise sender.ledger.commits.failure
+        sender.raise_what_failed()
         stop = sender.stopped
         if stop is None or (stop.for_all and await self._is_proven_by_others(sender)):
             self._stepped_back.pop(campaign_id, None)
             return
         if stop.for_all:
-            await self._ask(self._lease.stop_campaign, campaign_id, stop.reason, time.time())
+            values = (sender.plan, stop.reason, time.time())
+            await self._ask(self._lease.stop_campaign, campaign_id, *values)
         if self._charge.only is not None:
             self.end(stop)
         elif stop.for_all:
@@ -327,7 +359,7 @@ class Tenure:
         try:
             async with self._making:
                 sender = self._senders.get(campaign_id)
-                if sender is None or sender.has_ended:
+                if sender is None:
                     sender = await self._sender(campaign_id)
         except LedgerError:
             raise
@@ -371,6 +403,7 @@ class Tenure:
             lambda one, state, outcome: observer.settled(record.name, one, state, outcome),
             lambda what: observer.said(f"{record.name}: {what}"),
             is_proven,
+            plan=handed.plan,
             content_proven=await self._ask(is_proven),
             wait_seconds=self._charge.wait_seconds,
         )
@@ -380,6 +413,7 @@ class Tenure:
     async def _database(self) -> PostgresDatabase:
         db = await self._ask(PostgresDatabase, self._charge.url)
         self._databases.append(db)
+        await self._ask(db.bound_locks, self._charge.lease_seconds / 3)
         return db
 
     async def _ask(self, function: Callable[P, T], *args: P.args, **_: P.kwargs) -> T:

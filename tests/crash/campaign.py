@@ -137,9 +137,11 @@ class Result:
 class Recorder:
     """The server's process, and what it tells of itself."""
 
-    def __init__(self, folder: Path, plan: Plan) -> None:
+    def __init__(
+        self, folder: Path, seed: int, people: int, wire: str, *, rough: bool = False
+    ) -> None:
         self._folder = folder
-        self._plan = plan
+        self._told_to_be = [str(seed), str(people), wire, *["rough"] * rough]
         self._told: Counter[str] = Counter()
         self._changed = asyncio.Condition()
 
@@ -148,7 +150,7 @@ class Recorder:
         self._process = await asyncio.create_subprocess_exec(
             sys.executable,
             *("-m", f"{__package__}.server", self._folder),
-            *map(str, (self._plan.seed, PEOPLE, self._plan.wire)),
+            *self._told_to_be,
             cwd=ROOT,
             stdin=PIPE,
             stdout=PIPE,
@@ -197,7 +199,7 @@ class Campaign:
         self.result = Result(self.plan)
         self._project = Project(folder)
         self._people = people(seed, PEOPLE)
-        self._recorder = Recorder(folder, self.plan)
+        self._recorder = Recorder(folder, seed, PEOPLE, self.plan.wire)
         self._processes: list[Process] = []
         self._starting_seconds = 0.0
 
@@ -210,7 +212,7 @@ class Campaign:
                 self._found(f"it could not go on: {error!r}")
             finally:
                 for process in self._processes:
-                    _tell(process, signal.SIGKILL)
+                    tell(process, signal.SIGKILL)
         evidence = self._evidence()
         result = self.result
         result.note(evidence.faults_at_the_end())
@@ -231,7 +233,7 @@ class Campaign:
             "letter.html",
             "<p>{{ name }},</p>\n<p>the token of {{ email }} is {{ token }}</p>\n",
         )
-        write("people.csv", _table(self._people))
+        write("people.csv", table_of(self._people))
         write(
             "letter.yaml",
             f"""\
@@ -299,13 +301,13 @@ smtp:
     async def _killed_ending(self, dice: random.Random) -> bool:
         last = self._recorder.taken + LIMIT - 3  # some are refused
         process = await self._run("--limit", str(LIMIT))
-        await _first(self._recorder.reaches(last), process.wait())
+        await first(self._recorder.reaches(last), process.wait())
         return await _kill(process, dice.uniform(0, ENDING_SECONDS))
 
     async def _started_twice(self, dice: random.Random) -> bool:
         """One is refused and says so; the other does not notice."""
         both = [await self._run(), await self._run()]
-        await _first(*(process.wait() for process in both))
+        await first(*(process.wait() for process in both))
         refused, alive = sorted(both, key=lambda process: process.returncode is None)
         said = (await refused.communicate())[1].decode()
         if refused.returncode in (ExitStatus.DONE, ExitStatus.LOOK):  # nobody was left
@@ -319,9 +321,9 @@ smtp:
         process = await self._run()
         await self._sends(process)
         await asyncio.sleep(dice.uniform(0, SENDING_SECONDS / 2))
-        _tell(process, signal.SIGSTOP)
+        tell(process, signal.SIGSTOP)
         await asyncio.sleep(dice.uniform(0, SENDING_SECONDS))
-        _tell(process, signal.SIGCONT)
+        tell(process, signal.SIGCONT)
         await asyncio.sleep(dice.uniform(0, SENDING_SECONDS / 2))
         return await self._ends(process, signal.SIGTERM, ExitStatus.TERMINATED)
 
@@ -340,7 +342,7 @@ smtp:
     async def _cancelled(self, dice: random.Random) -> bool:
         process = await self._run()
         await asyncio.sleep(self._while_starting(dice))
-        _tell(process, dice.choice((signal.SIGTERM, signal.SIGINT)))
+        tell(process, dice.choice((signal.SIGTERM, signal.SIGINT)))
         await process.communicate()
         return process.returncode not in ENDED_BY_ITSELF
 
@@ -350,7 +352,7 @@ smtp:
 
     async def _ends(self, process: Process, number: signal.Signals, status: ExitStatus) -> bool:
         """Told to end by a signal, it does; False if it had ended before by itself."""
-        _tell(process, number)
+        tell(process, number)
         said = (await process.communicate())[1].decode()
         if process.returncode in ENDED_BY_ITSELF:
             return False
@@ -376,7 +378,7 @@ smtp:
 
     async def _sends(self, process: Process) -> None:
         """Waits for the first message of this start, or for its end."""
-        await _first(self._recorder.reaches(self._recorder.taken + 1), process.wait())
+        await first(self._recorder.reaches(self._recorder.taken + 1), process.wait())
 
     async def _measure(self) -> None:
         """How long starting takes: a check does what a run does before its first message."""
@@ -408,19 +410,19 @@ _WAYS: dict[Fate, Callable[[Campaign, random.Random], Coroutine[Any, Any, bool]]
 async def _kill(process: Process, seconds: float) -> bool:
     """SIGKILL after so long; False if it had ended before by itself."""
     await asyncio.sleep(seconds)
-    _tell(process, signal.SIGKILL)
+    tell(process, signal.SIGKILL)
     await process.communicate()
     return process.returncode == -signal.SIGKILL
 
 
-def _tell(process: Process, number: signal.Signals) -> None:
+def tell(process: Process, number: signal.Signals) -> None:
     """Not by `send_signal`, which would take away the status of one that just ended."""
     if process.returncode is None:
         with suppress(ProcessLookupError):
             os.kill(process.pid, number)
 
 
-async def _first(*awaited: Coroutine[Any, Any, object]) -> None:
+async def first(*awaited: Coroutine[Any, Any, object]) -> None:
     """Returns when one of them does; the others are given up."""
     tasks = [asyncio.create_task(one) for one in awaited]
     _, others = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -429,7 +431,7 @@ async def _first(*awaited: Coroutine[Any, Any, object]) -> None:
     await asyncio.gather(*tasks, return_exceptions=True)
 
 
-def _table(rows: list[Person]) -> str:
+def table_of(rows: list[Person]) -> str:
     file = io.StringIO()
     writer = csv.writer(file)
     writer.writerow(("email", "name", "token"))

@@ -1,10 +1,11 @@
-"""The recording server: `python -m tests.crash.server FOLDER SEED PEOPLE WIRE`.
+"""The recording server: `python -m tests.crash.server FOLDER SEED PEOPLE WIRE [rough]`.
 
 It prints where it listens, then a line for every event: a connection `opened` or `closed`, a message
 `taken`. Before the final dot is answered the message stands in FOLDER/taken.jsonl, and then a random
 pause passes: who is killed meanwhile cannot know. Of a message whose end did not come nothing is
 kept. Every refusal and every reply to an end holds the token of whom it is about, and leaves before
-the next command is looked at. It ends when its standard input does and all connections have, so that
+the next command is looked at. A rough one also ends sessions now and then, at MAIL, with a word or
+without. It ends when its standard input does and all connections have, so that
 what is read then is all there will ever be.
 
 The protocol is that of the sandbox; one thread a connection makes its pauses simple.
@@ -20,13 +21,15 @@ import threading
 import time
 from pathlib import Path
 
-from bulkmail.sandbox.receiving import Behaviour, Received, Receiver
+from bulkmail.sandbox.receiving import Behaviour, Hangup, Received, Receiver
 from bulkmail.sandbox.server import HOST, make_certificate
 
 from .people import Reception, people
 
 TAKEN = "taken.jsonl"
 LONGEST_PAUSE_SECONDS = 0.05
+ROUGHNESS = 0.02
+"""How often, of commands MAIL."""
 LEFT_OUT = {"plain": {"PIPELINING"}, "pipelining": {"CHUNKING"}, "chunking": set()}
 EXTENSIONS = {
     wire: tuple(line for line in Behaviour().extensions if line not in left_out)
@@ -62,11 +65,15 @@ class Record:
 class Replies:
     """What is said about each person."""
 
-    def __init__(self, seed: int, number: int) -> None:
+    def __init__(self, seed: int, number: int, *, rough: bool) -> None:
+        self._dice = random.Random(f"ends {seed}")
+        self._roughness = ROUGHNESS if rough else 0.0
         self._people = {person.address: person for person in people(seed, number)}
         self._refused_for_now: set[str] = set()
 
     def answer(self, verb: str, argument: str) -> bytes | None:
+        if verb == "MAIL" and self._dice.random() < self._roughness:
+            raise Hangup(self._dice.choice((b"", b"421 4.3.2 going down\r\n")))
         if verb not in ("RCPT", "."):
             return None
         person = self._people[argument.removeprefix("TO:").strip("<>")]
@@ -112,9 +119,12 @@ class Connection(socketserver.BaseRequestHandler):
             self.request.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, True)
             with self.server.tls.wrap_socket(self.request, server_side=True) as channel:
                 channel.sendall(receiver.greet())
-                while not receiver.closed and (data := channel.recv(65536)):
-                    for reply in receiver.replies(data):
-                        channel.sendall(reply)
+                try:
+                    while not receiver.closed and (data := channel.recv(65536)):
+                        for reply in receiver.replies(data):
+                            channel.sendall(reply)
+                except Hangup as hangup:
+                    channel.sendall(hangup.last_words)
         except OSError:
             pass  # it was killed, as is the purpose
 
@@ -122,7 +132,7 @@ class Connection(socketserver.BaseRequestHandler):
 def main() -> None:
     folder, seed, number, wire = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
     tls, ca_file = make_certificate(folder)
-    replies = Replies(seed, number)
+    replies = Replies(seed, number, rough=sys.argv[5:] == ["rough"])
     behaviour = Behaviour(EXTENSIONS[wire], answer=replies.answer)
     with Server(behaviour, tls, Record(folder / TAKEN, seed)) as server:
         told = {"host": HOST, "port": server.server_address[1], "ca_file": str(ca_file)}

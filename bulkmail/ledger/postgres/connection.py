@@ -1,8 +1,10 @@
 """A connection to PostgreSQL that understands the SQL which the ledger shares with SQLite."""
 
+import os
 import re
+import socket
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from itertools import count
 from typing import Any
@@ -16,10 +18,16 @@ from bulkmail.errors import LedgerError
 SCHEMA = "bulkmail"
 SESSION = """
 SELECT set_config('search_path', %s, false), CASE current_setting('synchronous_commit')
-    WHEN 'off' THEN set_config('synchronous_commit', 'on', false) END
+    WHEN 'off' THEN set_config('synchronous_commit', 'on', false) END,
+    set_config('tcp_keepalives_idle', '10', false),
+    set_config('tcp_keepalives_interval', '5', false),
+    set_config('tcp_keepalives_count', '3', false),
+    set_config('tcp_user_timeout', '20000', false)
 """
-"""What every session begins with: a commit that returned is on the disk."""
-_CONNECT: dict[str, Any] = {
+"""What every session begins with: a commit that returned is on the disk, and the server notices
+soon who is gone without a word, whose locks others wait for.
+"""
+CONNECT: dict[str, Any] = {
     "client_encoding": "UTF8",
     "connect_timeout": 10,
     "keepalives_idle": 10,
@@ -33,8 +41,12 @@ FETCHED = 1000
 _HINT = re.compile(r"\bNOT INDEXED\b|\bINDEXED BY \w+")
 
 
+_PASSING = ("08", "25P03", "40", "55P03", "57P")
+"""SQLSTATEs of such: connection, transaction broken off, rolled back, lock, server's operator."""
+
+
 class ConnectionLostError(LedgerError):
-    """The server was stopped, or cannot be reached: later it may be."""
+    """The server was stopped, cannot be reached, or broke something off: later it may be well."""
 
 
 class PostgresDatabase:
@@ -47,7 +59,7 @@ class PostgresDatabase:
         self._cursors = count()
         self._is_streaming = False
         with self._told():
-            self.connection = psycopg.connect(url, autocommit=True, **_CONNECT)
+            self.connection = psycopg.connect(url, autocommit=True, **CONNECT)
             self.connection.execute(SESSION, (SCHEMA,))
 
     def execute(self, sql: str, values: Any = (), /) -> Any:
@@ -105,6 +117,20 @@ class PostgresDatabase:
             for row in rows:
                 copy.write_row(row)
 
+    def bound_locks(self, seconds: float) -> None:
+        """From now on waits for so long at most for others, and lets others wait for so long at
+        most for a transaction in which nothing goes on: then ConnectionLostError.
+        """
+        self.execute(
+            "SELECT set_config('lock_timeout', ?, false),"
+            " set_config('idle_in_transaction_session_timeout', ?, false)",
+            [f"{int(seconds * 1000)}ms"] * 2,
+        )
+
+    def break_off(self) -> None:
+        """For another thread: who waits for the server hears ConnectionLostError at once."""
+        break_off(self.connection)
+
     def close(self) -> None:
         self.connection.close()
 
@@ -115,9 +141,18 @@ class PostgresDatabase:
             yield
         except psycopg.Error as error:
             lost = isinstance(error, psycopg.OperationalError) and error.sqlstate is None
-            lost = lost or (error.sqlstate or "").startswith(("08", "57P"))
+            lost = lost or (error.sqlstate or "").startswith(_PASSING)
             kind = ConnectionLostError if lost else LedgerError
             raise kind(f"{self.name}: {str(error).strip()}") from error
+
+
+def break_off(connection: psycopg.Connection[Any] | psycopg.AsyncConnection[Any]) -> None:
+    """Whoever uses the connection, now or later, hears that the server is gone."""
+    with (
+        suppress(OSError, psycopg.Error),
+        socket.socket(fileno=os.dup(connection.fileno())) as wire,
+    ):
+        wire.shutdown(socket.SHUT_RDWR)
 
 
 @lru_cache(maxsize=200)

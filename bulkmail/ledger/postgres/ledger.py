@@ -211,8 +211,8 @@ class PostgresLedger(Ledger):
         self._db.execute("DELETE FROM shard WHERE campaign_id = ?", (campaign.id,))
         self._queue.clear(self._db.connection, campaign.id)
         self._db.execute(
-            "UPDATE campaign SET is_open = true, content_id = ?, edition = ?, stopped_for = ''"
-            " WHERE id = ?",
+            "UPDATE campaign SET is_open = true, content_id = ?, edition = ?, stopped_for = '',"
+            " plan = plan + 1 WHERE id = ?",
             (content_id, edition, campaign.id),
         )
         [unsent] = self._db.execute(

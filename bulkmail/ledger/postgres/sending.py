@@ -65,7 +65,7 @@ class ShardLedger:
         self._shards: tuple[Shard, ...] = ()
         """Those of which something may still be recorded; read by the writer's thread, too."""
         self._begun: dict[int, float] = {}
-        """When the last attempt of a recipient began."""
+        """When the last attempt of a recipient began whose intent was recorded."""
         self._queues: dict[str | None, _Queue] = {None: _Queue()}
 
     # -- shards ----------------------------------------------------------------------------------
@@ -137,7 +137,6 @@ class ShardLedger:
         return due_at
 
     async def intend(self, intents: Sequence[Intent]) -> bool:
-        self._begun.update((intent.recipient_id, intent.at) for intent in intents)
         return await asyncio.shield(self.commits.add(*intents))
 
     def settle(self, settlement: Settlement) -> None:
@@ -165,11 +164,12 @@ class ShardLedger:
         """What could not be recorded, to be kept by `settle_late`: outcomes, and that nothing was
         sent of what was only intended.
         """
-        found = []
+        found, begun = [], dict(self._begun)
         for change in self.commits.unrecorded:
-            if isinstance(change, Intent):
+            if isinstance(change, Intent):  # it may stand in the ledger all the same
+                begun[change.recipient_id] = change.at
                 change = Settlement(change.recipient_id, State.PENDING, _NOT_SENT, at=change.at)
-            if (begun_at := self._begun.get(change.recipient_id)) is not None:
+            if (begun_at := begun.get(change.recipient_id)) is not None:
                 found.append(Late(change, begun_at))
         return found
 
@@ -181,6 +181,7 @@ class ShardLedger:
         places = {bisect(held, change.recipient_id, key=_first_id) for change in changes}
         shards = [held[place - 1] for place in places]
         record(self._db, self._worker_id, shards, self._account, self._content_id, changes)
+        self._begun.update((one.recipient_id, one.at) for one in changes if isinstance(one, Intent))
 
     def _queue(self, domain: str) -> _Queue:
         return self._queues.get(domain) or self._queues[None]

@@ -26,7 +26,9 @@ WHERE id = ? AND NOT EXISTS (
 RETURNING campaign_id, epoch, first_id, last_id
 """
 
-_UNSENT = "campaign_id = ? AND id BETWEEN ? AND ? AND state IN ('pending', 'deferred')"
+_RANGE = "campaign_id = ? AND id BETWEEN ? AND ?"
+_UNSENT = f"{_RANGE} AND state IN ('pending', 'deferred')"
+_UNSETTLED = f"{_RANGE} AND state IN ('pending', 'deferred', 'in_flight')"
 
 _RECORD = f"SELECT record({marks(range(22))})"
 
@@ -41,13 +43,15 @@ class ShardBusyError(LedgerError):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Shard:
-    """A range of a campaign's recipients that this worker took, and who of them is unsent.
+    """A range of a campaign's recipients that this worker took, and who of them is unsent; `plan`
+    is that by which they are to be sent to.
 
     `in_doubt` counts those who were in flight with the worker that had it before.
     """
 
     id: int
     campaign_id: int
+    plan: int
     epoch: int
     first_id: int
     last_id: int
@@ -59,6 +63,7 @@ class Handed(NamedTuple):
     """A campaign that is to be sent: its `edition` is what was planned, with this content."""
 
     record: CampaignRecord
+    plan: int
     content_id: int
     edition: str
 
@@ -132,12 +137,12 @@ class Lease:
 
     def campaign(self, campaign_id: int) -> Handed:
         """What was planned last for it."""
-        name, content_id, edition = self._db.execute(
-            "SELECT name, content_id, edition FROM campaign WHERE id = ?", (campaign_id,)
+        name, plan, content_id, edition = self._db.execute(
+            "SELECT name, plan, content_id, edition FROM campaign WHERE id = ?", (campaign_id,)
         ).fetchone()
         record = find_campaign(self._db, name)
         assert record is not None
-        return Handed(record, content_id, edition)
+        return Handed(record, plan, content_id, edition)
 
     def shared_file(self, digest: str) -> bytes:
         """Raises LookupError."""
@@ -166,7 +171,7 @@ class Lease:
 
     def _take(self, shard_id: int) -> Shard | None:
         found = self._db.execute(
-            "SELECT is_open FROM campaign"
+            "SELECT is_open, plan FROM campaign"
             " WHERE id = (SELECT campaign_id FROM shard WHERE id = ?) FOR KEY SHARE NOWAIT",
             (shard_id,),
         ).fetchone()
@@ -181,11 +186,11 @@ class Lease:
         [in_doubt] = self._db.execute("SELECT recover(?, ?, ?, ?)", values).fetchone()
         rows = self._db.execute(f"{SELECT_RECIPIENT} WHERE {_UNSENT} ORDER BY id", where)
         people = [recipient(row) for row in rows]
-        return Shard(shard_id, campaign_id, epoch, first_id, last_id, people, in_doubt)
+        return Shard(shard_id, campaign_id, found[1], epoch, first_id, last_id, people, in_doubt)
 
     def finish(self, shard: Shard, now: float) -> bool:
-        """Nobody there is left, and the campaign's run has ended if this was the last; False if
-        somebody is, or it is another worker's by now: it is to be handed out again.
+        """All there are settled, and the campaign's run has ended if this was the last; False if
+        somebody is not, or it is another worker's by now: it is to be handed out again.
         """
         with self._db.transaction():
             self._db.execute(
@@ -194,7 +199,7 @@ class Lease:
             where = (shard.campaign_id, shard.first_id, shard.last_id)
             finished = self._db.execute(
                 "DELETE FROM shard WHERE id = ? AND epoch = ? AND NOT EXISTS"
-                f" (SELECT 1 FROM recipient WHERE {_UNSENT})",
+                f" (SELECT 1 FROM recipient WHERE {_UNSETTLED})",
                 (shard.id, shard.epoch, *where),
             ).rowcount
             if not finished:
@@ -231,17 +236,21 @@ class Lease:
                 (now, campaign_id),
             )
 
-    def stop_campaign(self, campaign_id: int, why: str, now: float) -> None:
-        """Ends it for all workers: what was said concerns the campaign, not one of them."""
+    def stop_campaign(self, campaign_id: int, plan: int, why: str, now: float) -> None:
+        """Ends it for all workers, unless it was planned anew since: what was said concerns the
+        campaign, not one of them.
+        """
         with self._db.transaction():
-            self._db.execute(
-                "UPDATE campaign SET is_open = false, stopped_for = ? WHERE id = ? AND is_open",
-                (why, campaign_id),
-            )
-            self._db.execute(
-                "UPDATE run SET ended_at = ? WHERE campaign_id = ? AND ended_at IS NULL",
-                (now, campaign_id),
-            )
+            stopped = self._db.execute(
+                "UPDATE campaign SET is_open = false, stopped_for = ?"
+                " WHERE id = ? AND is_open AND plan = ?",
+                (why, campaign_id, plan),
+            ).rowcount
+            if stopped:
+                self._db.execute(
+                    "UPDATE run SET ended_at = ? WHERE campaign_id = ? AND ended_at IS NULL",
+                    (now, campaign_id),
+                )
 
 
 def record(

@@ -19,6 +19,7 @@ CREATE TABLE campaign (
     is_open             boolean NOT NULL DEFAULT false, -- its shards may be taken
     content_id          bigint,                         -- what they give, and …
     edition             text NOT NULL DEFAULT '',       -- … all that a worker needs for it, as JSON
+    plan                integer NOT NULL DEFAULT 0,     -- how often it was planned
     stopped_for         text NOT NULL DEFAULT ''        -- why a worker stopped it for all
 );
 
@@ -224,6 +225,7 @@ BEGIN
     INSERT INTO granted AS known (account, domain, second, worker_id, at, number)
     SELECT p_account, domain, second, p_worker, at, number
     FROM unnest(g_domains, g_seconds, g_at, g_numbers) AS given (domain, second, at, number)
+    ORDER BY domain, second  -- as all do, or two would wait for each other
     ON CONFLICT (account, domain, second, worker_id) DO UPDATE
     SET at = greatest(known.at, excluded.at), number = known.number + excluded.number;
 END $$;
@@ -251,7 +253,9 @@ BEGIN
 END $$;
 
 -- What was heard of an attempt after the connection or the lease was lost. If nobody else has
--- decided about that attempt, it counts; else it is kept beside what they decided.
+-- decided about that attempt, it counts; else it is kept beside what they decided. It may stand there
+-- already: a connection can be lost after the commit. That nothing was sent is kept only where
+-- somebody doubted it.
 CREATE FUNCTION settle_late(
     p_id bigint, p_begun_at double precision, p_state text, p_due_at double precision,
     p_phase text, p_reply text, p_reason text, p_at double precision
@@ -263,6 +267,9 @@ BEGIN
     WHERE id = p_id AND last_attempt_at = p_begun_at FOR UPDATE;
     IF now_in = 'in_flight' THEN
         RETURN settle(p_id, p_state, p_due_at, p_phase, p_reply, p_reason, false, p_at) = 1;
+    END IF;
+    IF now_in = p_state OR p_state = 'pending' AND now_in IS DISTINCT FROM 'in_doubt' THEN
+        RETURN now_in IS NOT NULL;
     END IF;
     IF now_in = 'in_doubt' AND p_state <> 'in_doubt'
         OR now_in IN ('pending', 'deferred') AND p_state = 'accepted' THEN

@@ -1,0 +1,327 @@
+"""A worker in the database, when something was lost: its lease, its connection, or an answer."""
+
+import asyncio
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from urllib.parse import urlsplit, urlunsplit
+
+import psycopg
+import pytest
+
+from bulkmail import engine
+from bulkmail.campaign import read_campaign
+from bulkmail.cluster.sender import Sender
+from bulkmail.compose.message import Composer
+from bulkmail.ledger import CampaignRecord
+from bulkmail.ledger.postgres import PostgresHome, PostgresLedger
+from bulkmail.ledger.postgres.connection import ConnectionLostError, PostgresDatabase
+from bulkmail.ledger.postgres.sending import ShardLedger
+from bulkmail.ledger.postgres.shards import Late, Lease, Shard, ShardBusyError, settle_late
+from bulkmail.model import (
+    Intent,
+    Outcome,
+    Phase,
+    Reply,
+    Row,
+    Security,
+    Settlement,
+    State,
+    Submission,
+)
+from bulkmail.pace import DomainPaces, Pace
+
+from .conftest import Project, StartServer
+from .crash.relay import HOST, Relay
+
+OK = Outcome(Phase.DOT, Reply(250, "2.0.0", "2.0.0 kept"))
+NOT_NOW = Outcome(Phase.RCPT, Reply(450, "4.2.0", "4.2.0 not now"))
+UNKNOWN = Outcome(Phase.DOT, None, "the session broke off")
+NOT_SENT = Outcome(Phase.QUEUED, None, "not sent")
+
+OF_OTHERS = "FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+
+Sql = psycopg.Connection[tuple[object, ...]]
+
+
+@pytest.fixture
+def sql(postgres_url: str) -> Iterator[Sql]:
+    """A connection beside those of the workers."""
+    with psycopg.connect(
+        postgres_url, autocommit=True, options="-c search_path=bulkmail"
+    ) as connection:
+        yield connection
+
+
+@pytest.fixture
+def ledger(postgres_url: str) -> Iterator[PostgresLedger]:
+    ledger = PostgresHome(postgres_url, engine).ledger("july")
+    yield ledger
+    ledger.close()
+
+
+def plan(ledger: PostgresLedger, number: int = 2) -> CampaignRecord:
+    """Plans it for so many people."""
+    with ledger.enrolling():
+        campaign = ledger.campaign("july", 1000.0)
+        ledger.recover(campaign, 1500.0)
+        rows = [Row(f"p{n}@example.com", {}, f"m.csv:{n}") for n in range(number)]
+        ledger.enrol(campaign, rows)
+        content_id = ledger.contents.id_of(campaign, "content")
+        ledger.hand_out(campaign, content_id, "{}", [], limit=None, after_seconds=0)
+    return campaign
+
+
+@pytest.fixture
+def campaign(ledger: PostgresLedger, monkeypatch: pytest.MonkeyPatch) -> CampaignRecord:
+    """Planned for two people, who are in one shard."""
+    monkeypatch.setattr("bulkmail.ledger.postgres.ledger.LEAST_SHARDS", 1)
+    return plan(ledger)
+
+
+@pytest.fixture
+def worker(postgres_url: str, campaign: CampaignRecord) -> Iterator[Callable[[], Lease]]:
+    """Makes leases, each on a connection of its own."""
+    databases = []
+
+    def begin(seconds: float = 60.0) -> Lease:
+        databases.append(PostgresDatabase(postgres_url))
+        return Lease(databases[-1], "worker", seconds)
+
+    yield begin
+    for db in databases:
+        db.close()
+
+
+def first_shard(sql: Sql) -> int:
+    [id_] = sql.execute("SELECT min(id) FROM shard").fetchone() or (0,)
+    assert isinstance(id_, int)
+    return id_
+
+
+def states(sql: Sql) -> list[tuple[object, ...]]:
+    return sql.execute(
+        "SELECT state, attempts, in_doubt_events FROM recipient ORDER BY id"
+    ).fetchall()
+
+
+def events(sql: Sql) -> list[object]:
+    return [what for [what] in sql.execute("SELECT what FROM event ORDER BY id")]
+
+
+async def begun(lease: Lease, shard: Shard, at: float) -> ShardLedger:
+    """The first of the shard is in flight since `at`."""
+    ledger = ShardLedger(lease._db, lease.worker_id, "account", 1)
+    ledger.add(shard)
+    assert await ledger.intend([Intent(shard.recipients[0].id, at, at, "<1@example.org>")])
+    return ledger
+
+
+# -- outcomes that come late ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("settled", "state"),
+    [
+        (Settlement(0, State.ACCEPTED, OK), ("accepted", 1, 0)),
+        (Settlement(0, State.DEFERRED, NOT_NOW, 5000.0), ("deferred", 1, 0)),
+        (Settlement(0, State.IN_DOUBT, UNKNOWN), ("in_doubt", 1, 1)),
+        (Settlement(0, State.PENDING, NOT_SENT), ("pending", 0, 0)),
+    ],
+)
+async def test_an_outcome_that_stands_there_already_is_not_late(
+    worker: Callable[[], Lease], sql: Sql, settled: Settlement, state: tuple[object, ...]
+) -> None:
+    """The connection was lost after the commit: nobody can know, so it is said again."""
+    lease = worker()
+    shard = lease.take(first_shard(sql))
+    assert shard is not None
+    ledger = await begun(lease, shard, 2000.0)
+    settled = settled._replace(recipient_id=shard.recipients[0].id, at=2001.0)
+    ledger.settle(settled)
+    await ledger.commits.flushed()
+    told = events(sql)
+    for _ in range(2):
+        settle_late(lease._db, Late(settled, 2000.0))
+        assert states(sql) == [state, ("pending", 0, 0)]
+        assert events(sql) == told
+
+
+async def test_that_nothing_was_sent_of_what_was_never_intended_is_no_event(
+    worker: Callable[[], Lease], sql: Sql
+) -> None:
+    lease = worker()
+    shard = lease.take(first_shard(sql))
+    assert shard is not None
+    for one in shard.recipients:
+        settle_late(lease._db, Late(Settlement(one.id, State.PENDING, NOT_SENT), 2000.0))
+    assert states(sql) == [("pending", 0, 0)] * 2 and events(sql) == []
+
+
+async def test_outcomes_are_of_the_attempt_that_they_are_about(
+    worker: Callable[[], Lease], sql: Sql
+) -> None:
+    """Refused for now, and due again before it was known that this cannot be recorded."""
+    lease = worker()
+    shard = lease.take(first_shard(sql))
+    assert shard is not None
+    ledger = await begun(lease, shard, 2000.0)
+    one, _ = shard.recipients
+    sql.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                " WHERE pid = %s", [lease._db.connection.info.backend_pid])  # fmt: skip
+    ledger.settle(Settlement(one.id, State.DEFERRED, NOT_NOW, 2002.0, at=2001.0))
+    assert not await ledger.intend([Intent(one.id, 2003.0, 2003.0, "<1@example.org>")])
+    assert [(late.settlement.state, late.begun_at) for late in ledger.late()] == [
+        (State.DEFERRED, 2000.0),
+        (State.PENDING, 2003.0),
+    ]
+    again = worker()
+    for late in ledger.late():
+        settle_late(again._db, late)
+    assert states(sql) == [("deferred", 1, 0), ("pending", 0, 0)]
+    assert events(sql) == ["deferred"]
+
+
+# -- shards --------------------------------------------------------------------------------------
+
+
+async def test_a_shard_is_not_finished_while_somebody_there_is_in_flight(
+    worker: Callable[[], Lease], sql: Sql
+) -> None:
+    lease = worker()
+    shard = lease.take(first_shard(sql))
+    assert shard is not None
+    await begun(lease, shard, 2000.0)
+    sql.execute("UPDATE recipient SET state = 'accepted' WHERE state = 'pending'")
+    assert not lease.finish(shard, 3000.0)
+    again = lease.take(shard.id)
+    assert again is not None and again.in_doubt == 1
+    assert lease.finish(again, 3000.0)
+    assert sql.execute("SELECT is_open FROM campaign").fetchall() == [(False,)]
+
+
+def test_who_sends_by_an_earlier_plan_stops_no_later_one(
+    worker: Callable[[], Lease], ledger: PostgresLedger, campaign: CampaignRecord, sql: Sql
+) -> None:
+    lease = worker()
+    shard = lease.take(first_shard(sql))
+    assert shard is not None
+    lease.end()
+    plan(ledger)
+    later = worker()
+    again = later.take(first_shard(sql))
+    assert again is not None and again.plan == shard.plan + 1
+    lease.stop_campaign(campaign.id, shard.plan, "the server refuses", 3000.0)
+    assert later.open_campaigns() == [campaign.id]
+    later.stop_campaign(campaign.id, again.plan, "the server refuses", 3000.0)
+    assert later.open_campaigns() == []
+
+
+# -- others in the database ----------------------------------------------------------------------
+
+
+def test_nobody_waits_for_long_for_one_who_stands_still_in_a_transaction(
+    worker: Callable[[], Lease], sql: Sql
+) -> None:
+    """Whoever stands still is thrown out; who waits may try again."""
+    still, other = worker(), worker()
+    for lease in (still, other):
+        lease._db.bound_locks(0.2)
+    shard_id = first_shard(sql)
+    with pytest.raises(ConnectionLostError), still._db.transaction():
+        assert still._take(shard_id) is not None
+        still.end()
+        while True:
+            try:
+                taken = other.take(shard_id)
+            except ShardBusyError:
+                continue
+            break
+        still.open_campaigns()
+    assert taken is not None and taken.epoch == 1
+
+
+def test_who_waits_for_a_server_that_does_not_answer_can_be_told(postgres_url: str) -> None:
+    db = PostgresDatabase(postgres_url)
+    heard: list[BaseException] = []
+
+    def ask() -> None:
+        try:
+            db.execute("SELECT pg_sleep(3600)")
+        except ConnectionLostError as error:
+            heard.append(error)
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    with psycopg.connect(postgres_url, autocommit=True) as sql:
+        sleeping = f"SELECT 1 {OF_OTHERS} AND query LIKE '%pg_sleep(3600)' AND state = 'active'"
+        while not sql.execute(sleeping).fetchall():
+            pass
+        db.break_off()
+        asking.join()
+        sql.execute("SELECT pg_terminate_backend(%s)", [db.connection.info.backend_pid])
+    db.close()
+    assert len(heard) == 1
+
+
+# -- the command ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("lease", ["1s", "soon"])
+async def test_a_lease_that_is_too_short_or_none_is_told(project: Project, lease: str) -> None:
+    for command in (["worker", "--ledger", "postgresql://x"], ["run", "letter.yaml"]):
+        result = await project.bulkmail(*command, "--lease", lease)
+        assert result.status == 2 and "--lease" in result.err
+
+
+async def test_a_worker_whose_network_is_gone_can_be_told_to_end(
+    project: Project, postgres_url: str, campaign: CampaignRecord, sql: Sql
+) -> None:
+    """Nobody tells it that nothing comes through any more: it notices by its lease."""
+    sql.execute("UPDATE campaign SET is_open = false")
+    parts = urlsplit(postgres_url)
+    assert parts.port is not None
+    relay = Relay(parts.port)
+    async with relay as port:
+        url = urlunsplit(parts._replace(netloc=f"{parts.username}@{HOST}:{port}"))
+        process = await project.start("worker", "--ledger", url, "--lease", "2s")
+        while not sql.execute(f"SELECT 1 {OF_OTHERS} AND query LIKE 'LISTEN%'").fetchall():
+            await asyncio.sleep(0.01)
+        relay.cut()
+        process.send_signal(signal.SIGTERM)
+        _, said = await asyncio.wait_for(process.communicate(), 60)
+        assert process.returncode == 143, said.decode()
+
+
+# -- the sender ----------------------------------------------------------------------------------
+
+
+async def test_a_sender_takes_no_shard_of_another_plan_nor_after_its_end(
+    project: Project, serve: StartServer, worker: Callable[[], Lease], sql: Sql
+) -> None:
+    """It would send what was planned before, or let the engine wait for ever."""
+    read = read_campaign(project.campaign(await serve()), {})
+    lease = worker()
+    shard = lease.take(first_shard(sql))
+    assert shard is not None
+    sender = Sender(
+        read,
+        Composer(read.design, read.load, b"seed", read.open_file),
+        Submission(HOST, 9, Security.TLS),
+        ShardLedger(lease._db, lease.worker_id, "account", 1),
+        (Pace(read.file.rate), DomainPaces(read.file.rate_per_domain)),
+        lambda one, state, outcome: None,
+        lambda what: None,
+        plan=shard.plan + 1,
+        content_proven=False,
+        wait_seconds=60.0,
+    )
+    before = time.time()
+    at = await sender.send(shard)
+    assert at is not None and at > before
+    await sender.ended()
+    assert sender.stopped is None and states(sql) == [("pending", 0, 0)] * 2
+    at = await sender.send(replace(shard, plan=shard.plan + 1))
+    assert at is not None and at > before
