@@ -11,7 +11,7 @@ help:
 	@echo "make test   run the tests"
 	@echo "make lint   ruff and mypy"
 	@echo "make faults what servers and networks do, and what comes of it, in a table (half a minute)"
-	@echo "make crash  kill runs hundreds of times (some minutes); SEEDS=7 or SEEDS=1-40"
+	@echo "make crash  kill runs hundreds of times (a quarter of an hour); SEEDS=7, CLUSTER=1-4"
 	@echo "make peers  kills, refusals, restarts at a real Postfix and Exim (as root, minutes); WHAT=kill"
 	@echo "make bench  bulk senders side by side, into docs/performance.md (some minutes)"
 	@echo "make clean  remove the environment and what the demo made"
@@ -39,7 +39,7 @@ faults: $(READY)
 	@$(BIN)/python -m tests.faults $(ROWS)
 
 crash: $(READY)
-	@$(BIN)/python -m tests.crash $(SEEDS)
+	@$(BIN)/python -m tests.crash $(SEEDS) $(if $(CLUSTER),--cluster $(CLUSTER))
 
 peers: $(READY)
 	@$(BIN)/python -m tests.peers $(WHAT)

@@ -307,6 +307,8 @@ class Tenure:
         """A sender has ended: what that means for the campaign, and for this worker."""
         del self._senders[campaign_id]
         self._late += sender.ledger.late()
+        sender.ledger.close()
+        self._databases = [db for db in self._databases if not db.connection.closed]
         sender.raise_what_failed()
         stop = sender.stopped
         if stop is None or (stop.for_all and await self._is_proven_by_others(sender)):

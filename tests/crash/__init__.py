@@ -6,6 +6,9 @@ of doubt and the author's choice. `server` is a process of its own that survives
 it wrote down is the truth; `campaign` starts runs and kills them; `judge` compares the truth with
 the ledger and with what everybody should have, and knows nothing of bulkmail.
 
+`cluster` does the same to workers that share a ledger in PostgreSQL, and to their database and
+network; `relay` is that network.
+
 A seed decides people, refusals, wire mode, `in_doubt`, kinds and instants of the kills, and the
-server's pauses. `make crash` tries many; `make crash SEEDS=7` tries that one again.
+server's pauses. `make crash` tries many; `make crash SEEDS=7` tries that one again, `make crash CLUSTER=7` those of a cluster.
 """

@@ -1,9 +1,9 @@
 """Three workers that send one campaign after another, and one trouble in the middle of each.
 
-The ledger is in a PostgreSQL server of their own, the recording server ends sessions now and then,
-and what befalls them is a worker's death, a worker's sleep, a network that is cut, a database that is killed, a
-pause, a planner that dies. After each trouble the campaign must come to its end by those who are
-left, and the ledger must agree with what the server took.
+The ledger is in a PostgreSQL server of their own; the recording server ends sessions now and then.
+After a trouble the campaign must come to its end by whoever is left, and the ledger must agree with
+what the server took. Only who was killed may leave somebody in doubt; what others hear is kept,
+however late. A seed decides people, refusals, wire mode and instants.
 """
 
 import asyncio
@@ -13,7 +13,7 @@ import signal
 import sys
 import time
 from asyncio.subprocess import Process
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -26,7 +26,7 @@ import psycopg
 from bulkmail.errors import ExitStatus
 
 from ..conftest import Project
-from ..postgres import PostgresServer
+from ..postgres import MISSING, VARIABLE, PostgresServer, programs
 from .campaign import Recorder, table_of, tell
 from .judge import Copy, Entry, Evidence, Fault, Kind, taken_in
 from .people import Person, people
@@ -37,13 +37,15 @@ WORKERS = 3
 CONNECTIONS = 4
 WIRES = ("plain", "chunking", "pipelining")
 WINDOWS = {"plain": 1, "pipelining": 3, "chunking": 4}
-PEOPLE = 240
+PEOPLE = 300
 """Of one campaign: a second's work."""
-LEASE_SECONDS = 3.0
+LEASE_SECONDS = 2.0
 SENDING_SECONDS = 0.5
 """From the first message of a campaign to the last instant of a trouble."""
 PATIENCE_SECONDS = 60.0
 LOOK_SECONDS = 0.05
+ATTACHED = 0.25
+"""How often a run sends as well."""
 RUNS_TO_FINISH = 20
 
 
@@ -68,6 +70,9 @@ class Trouble(StrEnum):
     RESET = "connections reset"
     PAUSED = "paused, run again"
     PLANNER = "planner killed"
+    """Before, in or after its commit."""
+    STORM = "kill, stop and restart"
+    """One worker is killed, another one stopped, and the database restarted."""
 
 
 @dataclass
@@ -90,6 +95,13 @@ class Round:
 
     def found(self, what: str) -> None:
         self.faults.append(Fault(Kind.RECORD, what))
+
+
+def what_is_lacking() -> str:
+    """Why no cluster can be tried here; empty if it can be."""
+    if os.environ.get(VARIABLE):
+        return f"the server of {VARIABLE} is not the tests' to kill"
+    return "" if programs() else MISSING
 
 
 class Worker:
@@ -134,7 +146,7 @@ class Worker:
 class World:
     """A database, a server, workers, and the campaigns that they send. An asynchronous context."""
 
-    def __init__(self, folder: Path, seed: int, troubles: list[Trouble]) -> None:
+    def __init__(self, folder: Path, seed: int, troubles: Sequence[Trouble]) -> None:
         self.rounds: list[Round] = []
         self._seed = seed
         self._wire = WIRES[seed % 3]
@@ -148,6 +160,7 @@ class World:
         self._workers: list[Worker] = []
         self._runs: list[Process] = []
         self._planning_seconds = 1.0
+        self._attached: Process | None = None
 
     @property
     def slots(self) -> int:
@@ -192,10 +205,11 @@ class World:
         self.rounds.append(round)
         self._dice = random.Random(f"round {round.index} of {self._seed}")
         self._name = f"round{round.index}"
+        self._attached = None
         part = self._people[round.index * PEOPLE : (round.index + 1) * PEOPLE]
         self._write_campaign(part)
         try:
-            await self._all_at_work(round)
+            await self._all_at_work()
             async with asyncio.timeout(2 * PATIENCE_SECONDS):
                 await _WAYS[round.trouble](self, round)
             await self._finish(round)
@@ -204,8 +218,8 @@ class World:
             self._say(round)
         await self._judge(round, part)
 
-    async def _all_at_work(self, round: Round) -> None:
-        """Starts whoever died. Nobody may have ended by themselves."""
+    async def _all_at_work(self) -> None:
+        """Starts whoever died."""
         for worker in self._workers:
             if worker.process is not None and worker.status is None:
                 continue
@@ -282,6 +296,9 @@ smtp:
 
     async def _finish(self, round: Round) -> None:
         """Everyone who lives has kept what they heard; then it is run until nobody is left."""
+        if self._attached is not None:
+            ends = (ExitStatus.DONE, ExitStatus.LOOK, ExitStatus.CONTINUE)
+            await self._ends(self._attached, *ends)
         async with asyncio.timeout(PATIENCE_SECONDS):
             while True:
                 [(round.doubts, round.left, round.late)] = await self._ask(
@@ -314,11 +331,9 @@ smtp:
         raise AssertionError(f"it does not come to an end: {said}")
 
     async def _judge(self, round: Round, part: list[Person]) -> None:
-        for number, worker in enumerate(self._workers):
-            if worker.process is not None and worker.status is not None:
-                expected = {signal.SIGKILL * -1, ExitStatus.TERMINATED}
-                if worker.status not in expected:
-                    round.found(f"worker {number} ended with {worker.status}: {worker.said()}")
+        for worker in self._workers:
+            if worker.status not in (None, -signal.SIGKILL, ExitStatus.TERMINATED):
+                round.found(f"a worker ended with {worker.status}: {worker.said()}")
         try:
             rows = await self._ask(
                 "SELECT address, state, in_doubt_events, reply, message_id"
@@ -358,8 +373,12 @@ smtp:
         await self._ended(since, round)
 
     async def _sending(self) -> None:
+        """By workers, and sometimes by a run as well, which is spared."""
         before = self._recorder.taken
-        await self._planned()
+        if self._dice.random() < ATTACHED:
+            self._attached = await self._run()
+        else:
+            await self._planned()
         await self._underway(before)
 
     async def _all_killed(self, round: Round) -> None:
@@ -465,6 +484,18 @@ smtp:
         await self._again(ExitStatus.LOOK)
         await self._ended(since, round)
 
+    async def _storm(self, round: Round) -> None:
+        await self._sending()
+        dead, still = self._dice.sample(self._workers, 2)
+        still.tell(signal.SIGSTOP)
+        dead.tell(signal.SIGKILL)
+        round.bound = self.slots
+        await asyncio.sleep(self._dice.uniform(0, LEASE_SECONDS))
+        await asyncio.to_thread(self._server.restart)
+        since = time.monotonic()
+        still.tell(signal.SIGCONT)
+        await self._ended(since, round)
+
 
 _WAYS: dict[Trouble, Callable[[World, Round], Coroutine[Any, Any, None]]] = {
     Trouble.KILLED: World._killed,
@@ -481,4 +512,5 @@ _WAYS: dict[Trouble, Callable[[World, Round], Coroutine[Any, Any, None]]] = {
     Trouble.RESET: World._reset,
     Trouble.PAUSED: World._paused,
     Trouble.PLANNER: World._planner,
+    Trouble.STORM: World._storm,
 }

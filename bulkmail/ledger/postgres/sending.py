@@ -173,6 +173,10 @@ class ShardLedger:
                 found.append(Late(change, begun_at))
         return found
 
+    def close(self) -> None:
+        """Nothing more is to be recorded: the connection ends."""
+        self._db.close()
+
     # -- inside ----------------------------------------------------------------------------------
 
     def _record(self, changes: Sequence[Intent | Settlement]) -> None:
