@@ -14,6 +14,7 @@ import pytest
 from bulkmail import engine
 from bulkmail.campaign import read_campaign
 from bulkmail.cluster.sender import Sender
+from bulkmail.cluster.tenure import Charge, Tenure
 from bulkmail.compose.message import Composer
 from bulkmail.ledger import CampaignRecord
 from bulkmail.ledger.postgres import PostgresHome, PostgresLedger
@@ -184,6 +185,31 @@ async def test_outcomes_are_of_the_attempt_that_they_are_about(
     assert events(sql) == ["deferred"]
 
 
+class Nobody:
+    """Who does not look on."""
+
+    def settled(self, *told: object) -> None: ...
+    def left(self, *told: object) -> None: ...
+    def said(self, what: str) -> None: ...
+
+
+async def test_what_came_late_waits_for_whoever_plans_and_nothing_else_does(
+    worker: Callable[[], Lease], postgres_url: str, sql: Sql
+) -> None:
+    lease = worker()
+    shard = lease.take(first_shard(sql))
+    assert shard is not None
+    await begun(lease, shard, 2000.0)
+    late = [Late(Settlement(shard.recipients[0].id, State.ACCEPTED, OK, at=2001.0), 2000.0)]
+    tenure = Tenure(Charge(postgres_url, Nobody(), lease_seconds=2.0), late)
+    with sql.transaction():
+        sql.execute("SELECT 1 FROM recipient FOR UPDATE")
+        await tenure.__aenter__()
+        assert len(late) == 1
+    await tenure.__aexit__(None, None)
+    assert late == [] and states(sql) == [("accepted", 1, 0), ("pending", 0, 0)]
+
+
 # -- shards --------------------------------------------------------------------------------------
 
 
@@ -293,6 +319,27 @@ async def test_a_worker_whose_network_is_gone_can_be_told_to_end(
         process.send_signal(signal.SIGTERM)
         _, said = await asyncio.wait_for(process.communicate(), 60)
         assert process.returncode == 143, said.decode()
+
+
+async def test_a_worker_with_nothing_to_send_keeps_no_connection_of_what_it_sent(
+    project: Project, serve: StartServer, postgres_url: str, sql: Sql
+) -> None:
+    """Its lease has one, and the engine has two."""
+    server = await serve()
+    process = await project.start("worker", "--ledger", postgres_url)
+    for name in ("one", "two"):
+        project.people(f"{name}@example.com,Kim")
+        path = project.campaign(server, more=f"ledger: {postgres_url}\ncampaign: {name}")
+        planned = await project.bulkmail("run", str(path), "--yes", "--detach")
+        assert planned.status == 0, planned.err
+        while sql.execute("SELECT 1 FROM campaign WHERE is_open").fetchall():
+            await asyncio.sleep(0.01)
+    while sql.execute(f"SELECT count(*) {OF_OTHERS}").fetchall() != [(3,)]:
+        await asyncio.sleep(0.01)
+    process.send_signal(signal.SIGTERM)
+    await process.communicate()
+    assert process.returncode == 143
+    assert sorted(server.paths) == ["one@example.com", "two@example.com"]
 
 
 # -- the sender ----------------------------------------------------------------------------------
