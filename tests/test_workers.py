@@ -15,7 +15,9 @@ from bulkmail import engine
 from bulkmail.campaign import read_campaign
 from bulkmail.cluster.sender import Sender
 from bulkmail.cluster.tenure import Charge, Tenure
+from bulkmail.cluster.worker import Worker
 from bulkmail.compose.message import Composer
+from bulkmail.errors import LedgerError
 from bulkmail.ledger import CampaignRecord
 from bulkmail.ledger.postgres import PostgresHome, PostgresLedger
 from bulkmail.ledger.postgres.connection import ConnectionLostError, PostgresDatabase
@@ -226,6 +228,23 @@ async def test_a_shard_is_not_finished_while_somebody_there_is_in_flight(
     assert again is not None and again.in_doubt == 1
     assert lease.finish(again, 3000.0)
     assert sql.execute("SELECT is_open FROM campaign").fetchall() == [(False,)]
+
+
+def test_who_has_lost_the_lease_takes_nothing(worker: Callable[[], Lease], sql: Sql) -> None:
+    """Or it would find its own messages in doubt."""
+    lease = worker()
+    lease.end()
+    with pytest.raises(ShardBusyError):
+        lease.take(first_shard(sql))
+
+
+async def test_what_goes_wrong_with_a_shard_is_told(
+    worker: Callable[[], Lease], postgres_url: str, sql: Sql
+) -> None:
+    """The tables are not what they should be: the worker ends, it does not try again in silence."""
+    sql.execute("DROP FUNCTION recover")
+    with pytest.raises(LedgerError, match="function recover"):
+        await Worker(Charge(postgres_url, Nobody(), lease_seconds=60.0)).run()
 
 
 def test_who_sends_by_an_earlier_plan_stops_no_later_one(

@@ -34,7 +34,14 @@ from bulkmail.ledger.postgres.connection import (
 from bulkmail.ledger.postgres.opening import version_of
 from bulkmail.ledger.postgres.rates import SharedPaces
 from bulkmail.ledger.postgres.sending import ShardLedger
-from bulkmail.ledger.postgres.shards import Late, Lease, Shard, ShardBusyError, settle_late
+from bulkmail.ledger.postgres.shards import (
+    Late,
+    Lease,
+    LeaseLostError,
+    Shard,
+    ShardBusyError,
+    settle_late,
+)
 from bulkmail.model import Outcome, Recipient, State
 
 LOOK_SECONDS = 0.4
@@ -115,6 +122,7 @@ class Tenure:
         self._names: dict[int, str] = {}
         self._making = asyncio.Lock()
         self._looks_at = 0.0
+        self._failure: Exception | None = None
 
     def end(self, stop: Stop) -> None:
         """Takes nothing new; the first reason stays."""
@@ -262,6 +270,8 @@ class Tenure:
                 await self._ask(enqueue, self._db.connection, campaign_id, [shard], 0.0)
 
     def _raise_what_failed(self) -> None:
+        if self._failure is not None:
+            raise self._failure
         for task in self._tasks:
             if not task.done():
                 continue
@@ -340,9 +350,20 @@ class Tenure:
     # -- shards ----------------------------------------------------------------------------------
 
     async def _send(self, campaign_id: int, shard_id: int) -> None:
-        """What the engine calls for a shard. Raises Again if it is not done."""
+        """What the engine calls for a shard. Raises Again if it is not done, ConnectionLostError
+        and LeaseLostError; whatever else goes wrong ends the tenure.
+        """
         if self._told.is_set():
             raise Again(0.0)
+        try:
+            await self._send_shard(campaign_id, shard_id)
+        except (Again, ConnectionLostError, LeaseLostError):
+            raise
+        except Exception as error:
+            self._failure = error
+            raise
+
+    async def _send_shard(self, campaign_id: int, shard_id: int) -> None:
         try:
             shard = await self._ask(self._lease.take, shard_id)
         except ShardBusyError:

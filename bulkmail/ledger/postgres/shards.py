@@ -23,6 +23,7 @@ UPDATE shard SET epoch = epoch + 1, worker_id = ?
 WHERE id = ? AND NOT EXISTS (
     SELECT 1 FROM worker
     WHERE worker.id = shard.worker_id AND lease_until > clock_timestamp())
+AND EXISTS (SELECT 1 FROM worker WHERE worker.id = ? AND lease_until > clock_timestamp())
 RETURNING campaign_id, epoch, first_id, last_id
 """
 
@@ -159,7 +160,7 @@ class Lease:
         """The shard, with whoever is unsent there; None if there is nothing to send any more.
 
         Whoever was in flight with its last worker is in doubt from now on. Raises ShardBusyError
-        while a living worker has it, or its campaign is being planned.
+        while a living worker has it, or its campaign is being planned, or this lease has ended.
         """
         try:
             with self._db.transaction():
@@ -177,9 +178,9 @@ class Lease:
         ).fetchone()
         if found is None or not found[0]:
             return None
-        taken = self._db.execute(_TAKE, (self.worker_id, shard_id)).fetchone()
+        taken = self._db.execute(_TAKE, (self.worker_id, shard_id, self.worker_id)).fetchone()
         if taken is None:
-            raise ShardBusyError(f"{self._db.name}: shard {shard_id} is with another worker")
+            raise ShardBusyError(f"{self._db.name}: shard {shard_id} is another worker's to send")
         campaign_id, epoch, first_id, last_id = taken
         where = (campaign_id, first_id, last_id)
         values = (*where, time.time())
