@@ -26,6 +26,11 @@ AT_ONCE = 4
 LOOK_SECONDS = 1.0
 """So often it looks for shards that it was not told of."""
 
+_NEXT_AT = b"""
+SELECT extract(epoch FROM min(execute_after))::float FROM pgqueuer
+WHERE status = 'queued' AND entrypoint = %s
+"""
+
 
 def queue_of(campaign_id: int) -> str:
     """The name of a campaign's queue."""
@@ -63,6 +68,14 @@ def enqueue(
             [str(shard) for shard in portion],
             on_conflict="skip",
         )
+
+
+def next_at(connection: psycopg.Connection[Any], campaign_id: int) -> float | None:
+    """When the first shard of a campaign that is queued may be handed out, in seconds since the
+    epoch; None: none is queued.
+    """
+    [at] = connection.execute(_NEXT_AT, (queue_of(campaign_id),)).fetchone() or (None,)
+    return at
 
 
 class Again(Exception):

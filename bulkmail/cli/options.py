@@ -7,7 +7,7 @@ import click
 
 from bulkmail.campaign import LEDGER_NAME, Campaign, Located
 from bulkmail.campaign.files import shown
-from bulkmail.campaign.values import duration
+from bulkmail.campaign.values import POSTGRES_SCHEMES, duration
 from bulkmail.errors import CampaignError, MissingFileError, SecretError
 from bulkmail.ledger import Home, SqliteHome, SqliteLedger, under_way_at
 from bulkmail.smtp.meaning import MEANINGS
@@ -15,6 +15,8 @@ from bulkmail.smtp.meaning import MEANINGS
 SANDBOX_FOLDER = "sandbox"
 LEAST_LEASE_SECONDS = 2.0
 """Less, and a busy machine loses its lease while it works."""
+LEDGER_VARIABLE = "BULKMAIL_LEDGER"
+"""The environment's: the URL of a ledger in PostgreSQL."""
 
 campaign_file = click.argument(
     "file", metavar="FILE", type=click.Path(path_type=Path, dir_okay=False)
@@ -49,6 +51,12 @@ set_option = click.option(
     callback=_settings,
     metavar="NAME=VALUE",
     help="Take the place of a variable of the campaign. May stand several times.",
+)
+ledger_option = click.option(
+    "--ledger",
+    metavar="URL|FILE",
+    help="postgresql://user@host/database, or a file. Default: the project's, here or in a folder"
+    f" above, and that of {LEDGER_VARIABLE} in the environment.",
 )
 json_flag = click.option("--json", "as_json", is_flag=True, help="One JSON object per line.")
 
@@ -128,14 +136,32 @@ def file_home(path: Path) -> SqliteHome:
     return SqliteHome(path, shown(path))
 
 
-def ledger_here(*, in_sandbox: bool) -> Home:
-    """The ledger of the project that the current folder belongs to. Raises MissingFileError."""
+def named_home(ledger: str) -> Home:
+    """The ledger that `--ledger` names: the URL of a database, or a file."""
+    if ledger.startswith(POSTGRES_SCHEMES):
+        return database_home(ledger)
+    return file_home(Path(ledger))
+
+
+def environment_homes() -> list[Home]:
+    """The ledger that LEDGER_VARIABLE names, if it is set."""
+    ledger = os.environ.get(LEDGER_VARIABLE)
+    return [named_home(ledger)] if ledger else []
+
+
+def ledgers_here(*, in_sandbox: bool) -> list[Home]:
+    """That of the project which the current folder belongs to, and that of the environment."""
     name = Path(SANDBOX_FOLDER, LEDGER_NAME) if in_sandbox else Path(LEDGER_NAME)
     here = Path.cwd()
-    for folder in (here, *here.parents):
-        if os.path.isfile(folder / name):
-            return file_home(folder / name)
-    raise MissingFileError(f"no {name} here or in a folder above; name a campaign FILE")
+    paths = (folder / name for folder in (here, *here.parents))
+    of_project = next((file_home(path) for path in paths if os.path.isfile(path)), None)
+    found: list[Home] = [of_project] if of_project else []
+    if not in_sandbox:
+        found += environment_homes()
+    if not found:
+        told = "" if in_sandbox else f", and no {LEDGER_VARIABLE} in the environment"
+        raise MissingFileError(f"no {name} here or in a folder above{told}; name a campaign FILE")
+    return found
 
 
 def scratch(campaign: Campaign) -> tuple[SqliteLedger, bool]:

@@ -13,12 +13,6 @@ from bulkmail.cli import options, text
 from bulkmail.errors import CampaignError
 from bulkmail.ledger import Home
 
-_ledger = click.option(
-    "--ledger",
-    "ledger",
-    type=click.Path(path_type=Path, dir_okay=False),
-    help="Default: the project's, here or in a folder above.",
-)
 _addresses = click.argument("addresses", metavar="ADDRESS...", nargs=-1, required=True)
 
 
@@ -30,13 +24,13 @@ def suppress() -> None:
 @suppress.command()
 @_addresses
 @click.option("--reason", default="", help="Kept beside the address, and shown in reports.")
-@_ledger
-def add(addresses: tuple[str, ...], reason: str, ledger: Path | None) -> None:
+@options.ledger_option
+def add(addresses: tuple[str, ...], reason: str, ledger: str | None) -> None:
     """Never send to ADDRESS again."""
     problems = [f"{a}: {why}" for a in addresses if (why := address_check(".+")(a))]
     if problems:
         raise CampaignError("\n".join([*problems, "nobody was added"]))
-    home = options.file_home(ledger) if ledger else _of_project()
+    home = options.named_home(ledger) if ledger else _of_project()
     number = home.suppress(addresses, _text(reason), time.time())
     known = len(addresses) - number
     click.echo(
@@ -48,8 +42,8 @@ def add(addresses: tuple[str, ...], reason: str, ledger: Path | None) -> None:
 
 @suppress.command()
 @_addresses
-@_ledger
-def remove(addresses: tuple[str, ...], ledger: Path | None) -> None:
+@options.ledger_option
+def remove(addresses: tuple[str, ...], ledger: str | None) -> None:
     """Send to ADDRESS again."""
     number = _home(ledger).release(map(_text, addresses))
     missing = len(addresses) - number
@@ -57,9 +51,9 @@ def remove(addresses: tuple[str, ...], ledger: Path | None) -> None:
 
 
 @suppress.command("list")
-@_ledger
+@options.ledger_option
 @options.json_flag
-def list_(ledger: Path | None, as_json: bool) -> None:
+def list_(ledger: str | None, as_json: bool) -> None:
     """Who is never sent to, since when, and why."""
     view = _home(ledger).view()
     nobody = True
@@ -75,8 +69,21 @@ def list_(ledger: Path | None, as_json: bool) -> None:
     view.close()
 
 
-def _home(ledger: Path | None) -> Home:
-    return options.file_home(ledger) if ledger else options.ledger_here(in_sandbox=False)
+def _home(ledger: str | None) -> Home:
+    if ledger:
+        return options.named_home(ledger)
+    return _only(options.ledgers_here(in_sandbox=False))
+
+
+def _only(homes: list[Home]) -> Home:
+    """Raises CampaignError where it could be one or the other: the wrong one would mail people."""
+    if len(homes) > 1:
+        names = "\n".join(f"  --ledger {home.name}" for home in homes)
+        raise CampaignError(
+            f"the project has a ledger, and {options.LEDGER_VARIABLE} names another; say which:\n"
+            f"{names}"
+        )
+    return homes[0]
 
 
 def _text(argument: str) -> str:
@@ -85,10 +92,15 @@ def _text(argument: str) -> str:
 
 
 def _of_project() -> Home:
-    """The project's ledger, or where its first run would make it."""
+    """The project's ledger, or that of the environment, or where the first run would make one."""
     here = Path.cwd()
-    folders = (here, *here.parents)
-    for folder in folders:
-        if os.path.isfile(folder / LEDGER_NAME) or (folder / "templates").is_dir():
-            return options.file_home(folder / LEDGER_NAME)
-    return options.file_home(here / LEDGER_NAME)
+    for folder in (here, *here.parents):
+        has_ledger = os.path.isfile(folder / LEDGER_NAME)
+        if has_ledger or (folder / "templates").is_dir():
+            break
+    else:
+        folder, has_ledger = here, False
+    of_environment = options.environment_homes()
+    if has_ledger or not of_environment:
+        return _only([options.file_home(folder / LEDGER_NAME), *of_environment])
+    return of_environment[0]
