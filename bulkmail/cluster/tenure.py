@@ -315,18 +315,22 @@ class Tenure:
 
     async def _heed(self, campaign_id: int, sender: Sender) -> None:
         """A sender has ended: what that means for the campaign, and for this worker."""
-        del self._senders[campaign_id]
         self._late += sender.ledger.late()
         sender.ledger.close()
         self._databases = [db for db in self._databases if not db.connection.closed]
-        sender.raise_what_failed()
         stop = sender.stopped
-        if stop is None or (stop.for_all and await self._is_proven_by_others(sender)):
+        try:
+            sender.raise_what_failed()
+            if stop is not None and stop.for_all and await self._is_proven_by_others(sender):
+                stop = None
+            if stop is not None and stop.for_all:
+                values = (sender.plan, stop.reason, time.time())
+                await self._ask(self._lease.stop_campaign, campaign_id, *values)
+        finally:
+            del self._senders[campaign_id]  # only now another one may begin
+        if stop is None:
             self._stepped_back.pop(campaign_id, None)
             return
-        if stop.for_all:
-            values = (sender.plan, stop.reason, time.time())
-            await self._ask(self._lease.stop_campaign, campaign_id, *values)
         if self._charge.only is not None:
             self.end(stop)
         elif stop.for_all:
@@ -381,9 +385,7 @@ class Tenure:
         """See `Sender.send`."""
         try:
             async with self._making:
-                sender = self._senders.get(campaign_id)
-                if sender is None:
-                    sender = await self._sender(campaign_id)
+                sender = self._senders.get(campaign_id) or await self._sender(campaign_id)
         except LedgerError:
             raise
         except BulkmailError as error:
@@ -391,6 +393,8 @@ class Tenure:
             if self._charge.only is not None:
                 self.end(Stop(error.status, str(error)))
             return time.time()
+        if sender.has_ended:  # what that means is not heeded yet
+            return time.time() + LOOK_SECONDS
         return await sender.send(shard)
 
     async def _sender(self, campaign_id: int) -> Sender:
