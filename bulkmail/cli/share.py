@@ -1,5 +1,6 @@
 """A plan handed out to workers, and this process as one of them."""
 
+import logging
 import time
 from contextlib import closing
 
@@ -12,6 +13,7 @@ from bulkmail.cli.plan import Plan
 from bulkmail.cli.progress import RunProgress
 from bulkmail.cli.signals import ended_by_signals
 from bulkmail.cli.unread import may_be_unread
+from bulkmail.cluster.observing import Event, Observer
 from bulkmail.cluster.tenure import Charge
 from bulkmail.cluster.worker import Worker
 from bulkmail.delivery import Stop
@@ -75,13 +77,21 @@ def _why_it_is_closed(plan: Plan, home: PostgresHome, limit: int | None) -> Stop
     return Stop(ExitStatus.CONTINUE, "paused from another terminal")
 
 
-class _Shown:
+class _Shown(Observer):
     """What this process settles, on its display or as lines of JSON."""
 
     def __init__(self, progress: RunProgress, *, as_json: bool) -> None:
         self._progress = progress
         self._as_json = as_json
-        self.said = progress.say
+
+    def said(self, what: str) -> None:
+        self._progress.say(what)
+
+    def happened(self, event: Event) -> None:
+        """What goes well is seen anyway."""
+        if event.level > logging.INFO:
+            campaign = f"{event.campaign}: " if event.campaign else ""
+            self._progress.say(campaign + event.message)
 
     def settled(self, campaign: str, recipient: Recipient, state: State, outcome: Outcome) -> None:
         if state is State.PENDING:

@@ -68,6 +68,11 @@ class Sender:
     def has_ended(self) -> bool:
         return self._task.done()
 
+    @property
+    def sessions(self) -> int:
+        """So many are open."""
+        return self._delivery.sessions
+
     async def send(self, shard: Shard) -> float | None:
         """None once everybody there is settled and recorded; else when those who are left may be
         sent to, in seconds since the epoch. Raises LedgerError if something cannot be recorded:

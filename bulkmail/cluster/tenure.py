@@ -1,6 +1,7 @@
 """A worker's time under one lease: its connections, what it sends, and how that is ended."""
 
 import asyncio
+import logging
 import os
 import socket
 import time
@@ -9,12 +10,13 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ParamSpec, Protocol, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import psycopg
 from psycopg import AsyncConnection
 
 from bulkmail.campaign.edition import campaign_of
+from bulkmail.cluster.observing import Event, Observer, Vitals
 from bulkmail.cluster.sender import Sender
 from bulkmail.compose.message import Composer
 from bulkmail.delivery import Stop
@@ -32,6 +34,7 @@ from bulkmail.ledger.postgres.connection import (
     break_off,
 )
 from bulkmail.ledger.postgres.opening import version_of
+from bulkmail.ledger.postgres.overview import standing
 from bulkmail.ledger.postgres.rates import SharedPaces
 from bulkmail.ledger.postgres.sending import ShardLedger
 from bulkmail.ledger.postgres.shards import (
@@ -42,7 +45,6 @@ from bulkmail.ledger.postgres.shards import (
     ShardBusyError,
     settle_late,
 )
-from bulkmail.model import Outcome, Recipient, State
 
 LOOK_SECONDS = 0.4
 """So often a worker looks which campaigns are open: `pause` is heard within a second."""
@@ -61,19 +63,6 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-class Observer(Protocol):
-    """Whoever looks on."""
-
-    def settled(
-        self, campaign: str, recipient: Recipient, state: State, outcome: Outcome
-    ) -> None: ...
-    def left(self, campaign: str, people: int, workers: int) -> None:
-        """How many of it are in shards that are not done, and how many workers are alive."""
-        ...
-
-    def said(self, what: str) -> None: ...
-
-
 @dataclass(frozen=True)
 class Charge:
     """What a worker is to send: whatever is open in the ledger at `url`, or `only` that campaign.
@@ -89,6 +78,7 @@ class Charge:
     until_idle: bool = False
     wait_seconds: float = 3600.0
     lease_seconds: float = 15.0
+    vitals: Vitals = field(default_factory=Vitals)
 
 
 @dataclass(slots=True)
@@ -158,6 +148,7 @@ class Tenure:
             await self._ask(self._lease.end)
         await self._end_tasks()  # until here the lease was renewed, or all was broken off
         await self._close()
+        self._charge.vitals.late = len(self._late)
 
     async def hold(self) -> None:
         """Until it is told to end, or nothing is open and it is to end then. Raises LedgerError
@@ -184,7 +175,16 @@ class Tenure:
             raise ConnectionLostError(f"{self._db.name} holds no ledger yet")
         has_files = self._charge.files is not None
         name = f"{socket.gethostname()}:{os.getpid()}"
+        began_at = time.monotonic()
         self._lease = await self._ask(lambda: Lease(self._db, name, seconds, has_files=has_files))
+        self._charge.vitals.renewed(seconds, began_at)
+        self._tell(
+            Event(
+                "lease_begun",
+                f"{name} has a lease of {seconds:g} s in {self._db.name}",
+                fields={"ledger": self._db.name, "lease_seconds": seconds},
+            )
+        )
         await self._record_late()
         listening, asking = await self._connect(), await self._connect()
         self._engine = Engine(listening, asking, self._send, seconds)
@@ -212,6 +212,7 @@ class Tenure:
                     return
                 raise
             self._late.remove(late)
+            self._charge.vitals.late = len(self._late)
 
     def _break_off(self) -> None:
         """Nothing more is to be had of these connections, and nobody is to wait for them."""
@@ -252,6 +253,7 @@ class Tenure:
         seconds = self._charge.lease_seconds
         while True:
             await asyncio.sleep(seconds / 3)
+            began_at = time.monotonic()
             try:
                 async with asyncio.timeout(seconds):
                     await self._ask(self._lease.renew)
@@ -260,6 +262,7 @@ class Tenure:
                 raise ConnectionLostError(
                     f"{self._db.name} did not answer within {seconds:g} s"
                 ) from None
+            self._charge.vitals.renewed(seconds, began_at)
 
     async def _attend(self) -> None:
         """Queues shards that nobody has and that the engine lost."""
@@ -295,6 +298,7 @@ class Tenure:
             else:
                 people, workers = await self._ask(self._lease.left, campaign_id)
                 self._charge.observer.left(self._names[campaign_id], people, workers)
+        self._measure()
         now = time.monotonic()
         self._engine.send(
             [id_ for id_ in opened if self._stepped_back.get(id_, _StepBack()).until <= now]
@@ -330,13 +334,16 @@ class Tenure:
             del self._senders[campaign_id]  # only now another one may begin
         if stop is None:
             self._stepped_back.pop(campaign_id, None)
+            await self._tell_how_it_ended(campaign_id)
             return
         if self._charge.only is not None:
             self.end(stop)
-        elif stop.for_all:
-            self._charge.observer.said(f"{self._names[campaign_id]}: stopped: {stop.reason}")
-        elif stop.status is not ExitStatus.CONTINUE:
+        elif stop.status is not ExitStatus.CONTINUE and not stop.for_all:
             self._step_back(campaign_id, stop.reason)
+        elif stop.for_all:
+            self._tell_of(campaign_id, "campaign_stopped", f"stopped: {stop.reason}", logging.ERROR)
+        else:
+            await self._tell_how_it_ended(campaign_id, stop.reason)
 
     async def _is_proven_by_others(self, sender: Sender) -> bool:
         """Whether the content that was not accepted for anybody, as far as it knew, was."""
@@ -345,11 +352,30 @@ class Tenure:
     def _step_back(self, campaign_id: int, why: str) -> None:
         back = self._stepped_back.setdefault(campaign_id, _StepBack())
         back.until = time.monotonic() + back.seconds
-        self._charge.observer.said(
-            f"{self._names.get(campaign_id, campaign_id)}: {why}; left to others for"
-            f" {back.seconds:g} s"
-        )
+        told = f"{why}; left to others for {back.seconds:g} s"
+        self._tell_of(campaign_id, "campaign_left", told, logging.WARNING)
         back.seconds = min(LONGEST_STEP_BACK, 2 * back.seconds)
+
+    # -- telling ---------------------------------------------------------------------------------
+
+    def _tell(self, event: Event) -> None:
+        self._charge.observer.happened(event)
+
+    def _tell_of(
+        self, campaign_id: int, name: str, message: str, level: int = logging.INFO
+    ) -> None:
+        campaign = self._names.get(campaign_id, str(campaign_id))
+        self._tell(Event(name, message, campaign, level))
+
+    async def _tell_how_it_ended(self, campaign_id: int, why: str = "") -> None:
+        """A campaign of which this worker has no shard any more; `why` is the sender's reason."""
+        name, told = await self._ask(standing, self._db, campaign_id)
+        self._tell_of(campaign_id, name, why if name == "campaign_idle" and why else told)
+
+    def _measure(self) -> None:
+        senders = self._senders.values()
+        self._charge.vitals.shards = sum(sender.ledger.shards for sender in senders)
+        self._charge.vitals.sessions = sum(sender.sessions for sender in senders)
 
     # -- shards ----------------------------------------------------------------------------------
 
@@ -374,6 +400,9 @@ class Tenure:
             raise Again(BUSY_SECONDS) from None
         if shard is None:
             return
+        if shard.in_doubt:
+            told = f"{shard.in_doubt} in doubt: a worker that is gone had them under way"
+            self._tell_of(campaign_id, "in_doubt", told, logging.WARNING)
         at = await self._sent(campaign_id, shard)
         if at is None and await self._ask(self._lease.finish, shard, time.time()):
             return
@@ -414,6 +443,9 @@ class Tenure:
         db = await self._database()
         ledger = ShardLedger(db, self._lease.worker_id, submission.account, handed.content_id)
         file, observer = campaign.file, self._charge.observer
+        ledger.on_commit = lambda intents, seconds: observer.committed(
+            record.name, intents, seconds
+        )
         paces = SharedPaces(
             self._charge.url,
             submission.account,
@@ -435,6 +467,9 @@ class Tenure:
             wait_seconds=self._charge.wait_seconds,
         )
         self._senders[campaign_id] = sender
+        self._tell_of(
+            campaign_id, "campaign_begun", f"sends it through {submission.host}:{submission.port}"
+        )
         return sender
 
     async def _database(self) -> PostgresDatabase:

@@ -1,10 +1,13 @@
 """One process that sends what is open, under one lease after another."""
 
 import asyncio
+import logging
 from contextlib import suppress
 
+from bulkmail.cluster.observing import Event
 from bulkmail.cluster.tenure import Charge, Tenure
 from bulkmail.delivery import Stop
+from bulkmail.errors import LedgerError
 from bulkmail.ledger.postgres.connection import ConnectionLostError
 from bulkmail.ledger.postgres.shards import Late, LeaseLostError
 
@@ -40,7 +43,7 @@ class Worker:
                     return self._tenure.stop
                 self._stop = self._stop or self._tenure.stop
             except (ConnectionLostError, LeaseLostError) as error:
-                self._charge.observer.said(f"{error}; begins anew")
+                self._lost(error)
             if self._told.is_set() and (self._aborted or not self._late):
                 return self._stop
             await self._within(pause)
@@ -58,6 +61,13 @@ class Worker:
         self._aborted = True
         if self._tenure is not None:
             self._tenure.abort(cause)
+
+    def _lost(self, error: LedgerError) -> None:
+        self._charge.vitals.lost(str(error))
+        name = "lease_lost" if isinstance(error, LeaseLostError) else "connection_lost"
+        late = f", with {len(self._late)} outcomes to record" if self._late else ""
+        told = Event(name, f"{error}; begins anew{late}", level=logging.WARNING)
+        self._charge.observer.happened(told)
 
     async def _within(self, seconds: float) -> None:
         """Waits, also where it was told to stop and only has to record what it heard."""

@@ -55,6 +55,11 @@ class Delivery:
         self._tasks: asyncio.TaskGroup | None = None
         self._workers = 0
 
+    @property
+    def sessions(self) -> int:
+        """So many are open."""
+        return len(self._shared.sessions)
+
     async def run(self) -> Stop | None:
         """Sends until everyone is settled, or something stops it: then what."""
         bound = asyncio.create_task(self._bound_drain())

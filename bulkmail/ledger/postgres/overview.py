@@ -46,6 +46,12 @@ GROUP BY granted.account ORDER BY granted.account
 """
 
 
+_STANDING = """
+SELECT is_open, stopped_for, EXISTS (SELECT 1 FROM shard WHERE campaign_id = ?)
+FROM campaign WHERE id = ?
+"""
+
+
 class SeenWorker(NamedTuple):
     """`started_at` is in seconds since the epoch; `lease_seconds` are left of its lease, or, if
     below 0, passed since; `shards` are those that it has, or had when it was lost.
@@ -138,3 +144,16 @@ class Overview:
             CurrentRate(account, float(recent) / RECENT_SECONDS, int(minute))
             for account, recent, minute in rows
         ]
+
+
+def standing(db: PostgresDatabase, campaign_id: int) -> tuple[str, str]:
+    """How a campaign stands, for one who has no shard of it: an event's name, and in words."""
+    values = (campaign_id, campaign_id)
+    is_open, why, is_left = db.execute(_STANDING, values).fetchone()
+    if is_open:
+        return "campaign_idle", "nothing of it is left for this worker for now"
+    if why:
+        return "campaign_stopped", f"stopped: {why}"
+    if is_left:
+        return "campaign_paused", "paused"
+    return "campaign_finished", "finished"

@@ -45,13 +45,15 @@ class _Queue:
 class ShardLedger:
     """The ledger as the delivery loop sees it, see `delivery.seams.Ledger`.
 
-    `on_news` is called when somebody can be claimed who could not be before. While it `is_open`
-    more shards may come, so that nobody is never the answer.
+    `on_news` is called when somebody can be claimed who could not be before; `on_commit`, in the
+    writer's thread, for each commit: with how many intents, and how many seconds it took. While it
+    `is_open` more shards may come, so that nobody is never the answer.
     """
 
     def __init__(self, db: PostgresDatabase, worker_id: int, account: str, content_id: int) -> None:
         self.commits = Commits(self._record)
         self.on_news: Callable[[], None] = lambda: None
+        self.on_commit: Callable[[int, float], None] = lambda intents, seconds: None
         self.is_open = True
         self._db = db
         self._worker_id = worker_id
@@ -184,8 +186,11 @@ class ShardLedger:
         held = self._shards
         places = {bisect(held, change.recipient_id, key=_first_id) for change in changes}
         shards = [held[place - 1] for place in places]
+        began = time.perf_counter()
         record(self._db, self._worker_id, shards, self._account, self._content_id, changes)
         self._begun.update((one.recipient_id, one.at) for one in changes if isinstance(one, Intent))
+        intents = sum(isinstance(change, Intent) for change in changes)
+        self.on_commit(intents, time.perf_counter() - began)
 
     def _queue(self, domain: str) -> _Queue:
         return self._queues.get(domain) or self._queues[None]
