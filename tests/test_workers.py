@@ -13,6 +13,7 @@ import pytest
 
 from bulkmail import engine
 from bulkmail.campaign import read_campaign
+from bulkmail.cluster.observing import Observer
 from bulkmail.cluster.sender import Sender
 from bulkmail.cluster.tenure import Charge, Tenure
 from bulkmail.cluster.worker import Worker
@@ -187,14 +188,6 @@ async def test_outcomes_are_of_the_attempt_that_they_are_about(
     assert events(sql) == ["deferred"]
 
 
-class Nobody:
-    """Who does not look on."""
-
-    def settled(self, *told: object) -> None: ...
-    def left(self, *told: object) -> None: ...
-    def said(self, what: str) -> None: ...
-
-
 async def test_what_came_late_waits_for_whoever_plans_and_nothing_else_does(
     worker: Callable[[], Lease], postgres_url: str, sql: Sql
 ) -> None:
@@ -203,7 +196,7 @@ async def test_what_came_late_waits_for_whoever_plans_and_nothing_else_does(
     assert shard is not None
     await begun(lease, shard, 2000.0)
     late = [Late(Settlement(shard.recipients[0].id, State.ACCEPTED, OK, at=2001.0), 2000.0)]
-    tenure = Tenure(Charge(postgres_url, Nobody(), lease_seconds=2.0), late)
+    tenure = Tenure(Charge(postgres_url, Observer(), lease_seconds=2.0), late)
     with sql.transaction():
         sql.execute("SELECT 1 FROM recipient FOR UPDATE")
         await tenure.__aenter__()
@@ -244,7 +237,7 @@ async def test_what_goes_wrong_with_a_shard_is_told(
     """The tables are not what they should be: the worker ends, it does not try again in silence."""
     sql.execute("DROP FUNCTION recover")
     with pytest.raises(LedgerError, match="function recover"):
-        await Worker(Charge(postgres_url, Nobody(), lease_seconds=60.0)).run()
+        await Worker(Charge(postgres_url, Observer(), lease_seconds=60.0)).run()
 
 
 def test_who_sends_by_an_earlier_plan_stops_no_later_one(

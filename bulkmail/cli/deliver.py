@@ -87,7 +87,7 @@ async def deliver(
 
     changes.commits.on_failure = ledger_failed
     with progress, ended_by_signals(delivery, progress.say):
-        _say_when_it_starts(campaign, bounds.wait_seconds, progress)
+        say_when_it_starts(campaign, bounds.wait_seconds, progress)
         listening = asyncio.create_task(_listen(delivery, changes))
         try:
             return await delivery.run()
@@ -118,7 +118,7 @@ def _paces(campaign: Campaign, remembered: Grants) -> tuple[Pace, DomainPaces]:
     return pace, domain_paces
 
 
-def _say_when_it_starts(campaign: Campaign, wait_seconds: float, progress: RunProgress) -> None:
+def say_when_it_starts(campaign: Campaign, wait_seconds: float, progress: RunProgress) -> None:
     start_at = campaign.file.start_at
     if start_at is not None and 0 < start_at.timestamp() - time.time() <= wait_seconds:
         progress.say(f"starts at {text.moment(start_at.timestamp())}")

@@ -8,7 +8,7 @@ import click
 
 from bulkmail.campaign.edition import edition_of
 from bulkmail.cli import text
-from bulkmail.cli.deliver import Bounds, event_of
+from bulkmail.cli.deliver import Bounds, event_of, say_when_it_starts
 from bulkmail.cli.plan import Plan
 from bulkmail.cli.progress import RunProgress
 from bulkmail.cli.signals import ended_by_signals
@@ -17,6 +17,7 @@ from bulkmail.cluster.observing import Event, Observer
 from bulkmail.cluster.tenure import Charge
 from bulkmail.cluster.worker import Worker
 from bulkmail.delivery import Stop
+from bulkmail.delivery.desk import come_back
 from bulkmail.errors import CampaignError, ExitStatus, Problem
 from bulkmail.ledger import Home, Ledger
 from bulkmail.ledger.postgres import PostgresHome, PostgresLedger
@@ -46,6 +47,9 @@ async def send_with_others(
 ) -> Stop | None:
     """Sends until nothing of the plan is left, whoever sends it, or something stops this one."""
     assert isinstance(home, PostgresHome)
+    start_at = plan.campaign.file.start_at
+    if start_at is not None and start_at.timestamp() - time.time() > bounds.wait_seconds:
+        return come_back("it is to start", start_at.timestamp())
     progress = RunProgress(bounds.of(plan), plan.tally.get(State.DEFERRED, 0))
     charge = Charge(
         home.url,
@@ -57,6 +61,7 @@ async def send_with_others(
     )
     worker = Worker(charge)
     with progress, ended_by_signals(worker, progress.say):
+        say_when_it_starts(plan.campaign, bounds.wait_seconds, progress)
         stop = await worker.run()
     if stop is not None and stop.status is ExitStatus.INTERRUPTED:
         # Who presses Ctrl-C wants no more of it to leave, from whichever process.

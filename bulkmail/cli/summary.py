@@ -42,6 +42,8 @@ class Summary:
     def status(self) -> ExitStatus:
         if any(self.tally.get(state) for state in UNFINISHED):
             return self.stop.status if self.stop is not None else ExitStatus.CONTINUE
+        if self.stop is not None and self.tally.get(State.CANCELLED):
+            return self.stop.status
         if any(self.tally.get(state) for state in TO_LOOK_AT):
             return ExitStatus.LOOK
         return ExitStatus.DONE

@@ -169,6 +169,7 @@ class Desk:
 
     def look_again(self) -> None:
         """Whoever waits asks the ledger once more."""
+        self.closed, self.is_empty = None, False
         self._queues.tell()
 
     def clock(self) -> float:

@@ -68,6 +68,8 @@ class ShardLedger:
         """Those of which something may still be recorded; read by the writer's thread, too."""
         self._begun: dict[int, float] = {}
         """When the last attempt of a recipient began whose intent was recorded."""
+        self._under_way: set[int] = set()
+        """Who is intended and not settled."""
         self._queues: dict[str | None, _Queue] = {None: _Queue()}
 
     # -- shards ----------------------------------------------------------------------------------
@@ -133,17 +135,25 @@ class ShardLedger:
     async def next_due_at(self, domain: str | None = None) -> float | None:
         deferred = self._queues[domain].deferred
         due_at = deferred[0][0] if deferred else None
-        if domain is None and self.is_open:
+        if domain is None and self.is_open and not self._is_to_be_decided:
             look_at = time.time() + LOOK_SECONDS
             return look_at if due_at is None else min(look_at, due_at)
         return due_at
 
+    @property
+    def _is_to_be_decided(self) -> bool:
+        """Whether all who are left were refused, and nobody else can show whether all would be."""
+        waiting = any(queue.pending or queue.deferred for queue in self._queues.values())
+        return bool(self._held) and not (self._under_way or waiting)
+
     async def intend(self, intents: Sequence[Intent]) -> bool:
+        self._under_way.update(intent.recipient_id for intent in intents)
         return await asyncio.shield(self.commits.add(*intents))
 
     def settle(self, settlement: Settlement) -> None:
         self.commits.add(settlement)
         id_, state = settlement.recipient_id, settlement.state
+        self._under_way.discard(id_)
         held = self._of.get(id_)
         if held is None or state is State.PENDING:
             return

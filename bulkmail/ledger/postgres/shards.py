@@ -83,7 +83,9 @@ class Lease:
     Raises LedgerError; ConnectionLostError where the server is gone.
     """
 
-    def __init__(self, db: PostgresDatabase, name: str, seconds: float, *, has_files: bool) -> None:
+    def __init__(
+        self, db: PostgresDatabase, name: str, seconds: float, *, has_files: bool = False
+    ) -> None:
         self._db = db
         self._seconds = seconds
         db.execute("DELETE FROM worker WHERE lease_until < clock_timestamp() - interval '1 day'")

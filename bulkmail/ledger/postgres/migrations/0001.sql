@@ -96,7 +96,7 @@ CREATE TABLE worker (
     id           bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     name         text NOT NULL,                   -- host and process, for a person
     started_at   double precision NOT NULL,
-    has_files    boolean NOT NULL,                -- can send attachments for one person each
+    has_files    boolean NOT NULL DEFAULT false,  -- can send attachments for one person each
     lease_until  timestamptz NOT NULL
 );
 
