@@ -22,6 +22,7 @@ from bulkmail.errors import LedgerError
 from bulkmail.ledger import CampaignRecord
 from bulkmail.ledger.postgres import PostgresHome, PostgresLedger
 from bulkmail.ledger.postgres.connection import ConnectionLostError, PostgresDatabase
+from bulkmail.ledger.postgres.rates import SharedPaces
 from bulkmail.ledger.postgres.sending import ShardLedger
 from bulkmail.ledger.postgres.shards import Late, Lease, Shard, ShardBusyError, settle_late
 from bulkmail.model import (
@@ -35,7 +36,6 @@ from bulkmail.model import (
     State,
     Submission,
 )
-from bulkmail.pace import DomainPaces, Pace
 
 from .conftest import Project, StartServer
 from .crash.relay import HOST, Relay
@@ -358,7 +358,7 @@ async def test_a_worker_with_nothing_to_send_keeps_no_connection_of_what_it_sent
 
 
 async def test_a_sender_takes_no_shard_of_another_plan_nor_after_its_end(
-    project: Project, serve: StartServer, worker: Callable[[], Lease], sql: Sql
+    project: Project, serve: StartServer, worker: Callable[[], Lease], sql: Sql, postgres_url: str
 ) -> None:
     """It would send what was planned before, or let the engine wait for ever."""
     read = read_campaign(project.campaign(await serve()), {})
@@ -370,9 +370,10 @@ async def test_a_sender_takes_no_shard_of_another_plan_nor_after_its_end(
         Composer(read.design, read.load, b"seed", read.open_file),
         Submission(HOST, 9, Security.TLS),
         ShardLedger(lease._db, lease.worker_id, "account", 1),
-        (Pace(read.file.rate), DomainPaces(read.file.rate_per_domain)),
+        SharedPaces(postgres_url, "account", lease.worker_id, read.file.rate, {}),
         lambda one, state, outcome: None,
         lambda what: None,
+        lambda: False,
         plan=shard.plan + 1,
         content_proven=False,
         wait_seconds=60.0,
