@@ -15,6 +15,7 @@ from bulkmail.cli import text
 from bulkmail.cli.check import check
 from bulkmail.cli.decide import cancel, pause, retry, settle
 from bulkmail.cli.init import init
+from bulkmail.cli.migrate import migrate
 from bulkmail.cli.preview import preview
 from bulkmail.cli.report import report
 from bulkmail.cli.run import run
@@ -72,6 +73,6 @@ def commands() -> None:
 for command in (
     *(init, check, preview, test, run, status, report),
     *(retry, settle, pause, cancel),
-    *(worker, suppress, sandbox, schema),
+    *(worker, migrate, suppress, sandbox, schema),
 ):
     commands.add_command(command)

@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -11,6 +12,9 @@ from bulkmail.campaign.values import POSTGRES_SCHEMES, duration
 from bulkmail.errors import CampaignError, MissingFileError, SecretError
 from bulkmail.ledger import Home, SqliteHome, SqliteLedger, under_way_at
 from bulkmail.smtp.meaning import MEANINGS
+
+if TYPE_CHECKING:
+    from bulkmail.ledger.postgres import PostgresHome
 
 SANDBOX_FOLDER = "sandbox"
 LEAST_LEASE_SECONDS = 2.0
@@ -115,7 +119,7 @@ def ledger_home(campaign: Located, in_sandbox: bool = False) -> Home:
     return file_home(path) if path else database_home(str(campaign.ledger_url))
 
 
-def database_home(url: str) -> Home:
+def database_home(url: str) -> "PostgresHome":
     """The ledger in a PostgreSQL database. Raises SecretError without the extra for it."""
     try:
         from bulkmail import engine

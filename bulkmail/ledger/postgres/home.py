@@ -44,6 +44,11 @@ class PostgresHome:
         with closing(PostgresDatabase(self.url)) as db:
             return version_of(db) > 0
 
+    def migrate(self) -> None:
+        """Makes its tables, or brings them up to date."""
+        with closing(PostgresDatabase(self.url)) as db:
+            migrate(db, self.queue.install)
+
     def view(self) -> PostgresView:
         return PostgresView(self.url)
 

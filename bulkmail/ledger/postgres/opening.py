@@ -41,6 +41,18 @@ def migrate(db: PostgresDatabase, install: Install) -> None:
     """Makes the tables what this version has, all or nothing; also if another process does, too."""
     if version_of(db) == VERSION:
         return
+    try:
+        _migrate(db, install)
+    except LedgerError as error:
+        if isinstance(error.__cause__, psycopg.errors.InsufficientPrivilege):
+            raise LedgerError(
+                f"{error}; the ledger's tables are not those of version {VERSION}, and this role"
+                " may not make them so. Let their owner do it: bulkmail migrate"
+            ) from error
+        raise
+
+
+def _migrate(db: PostgresDatabase, install: Install) -> None:
     with db.transaction():
         db.execute("SELECT pg_advisory_xact_lock(?, 0)", (LOCK,))
         known = version_of(db)
