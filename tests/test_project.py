@@ -174,6 +174,8 @@ COMMANDS = (
     "run",
     "status",
     "report",
+    "worker",
+    "migrate",
     "suppress",
     "sandbox",
     "schema",

@@ -14,8 +14,9 @@ One planner at a time for a campaign, and only while no worker sends it.
 
 `connection.py` speaks to the server, `opening.py` makes the tables, `enrolment.py` turns rows into
 recipients, `ledger.py` is for those who plan and decide, `shards.py` for those who send; `rates.py`
-keeps the rates over all of them; `view.py` reads, `copying.py` copies a campaign into a scratch
-ledger, `home.py` is where all begins. Tables and functions stand in `migrations/`.
+keeps the rates over all of them; `view.py` reads, `overview.py` tells who sends, `copying.py`
+copies a campaign into a scratch ledger, `home.py` is where all begins. Tables and functions stand
+in `migrations/`.
 """
 
 from bulkmail.ledger.postgres.home import PostgresHome
