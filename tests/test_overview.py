@@ -244,6 +244,14 @@ async def test_where_two_ledgers_could_be_meant_nobody_is_suppressed_in_either(
     assert "kim@example.com" in listed.out and "lee@" not in listed.out
 
 
+@pytest.mark.parametrize("command", ["worker", "migrate"])
+async def test_what_needs_a_database_is_given_one(project: Project, command: str) -> None:
+    result = await project.bulkmail(command, "--ledger", "bulkmail.sqlite")
+    assert result.status == 2 and "must be a URL such as postgresql://" in result.err
+    result = await project.bulkmail(command)
+    assert result.status == 2 and "Missing option '--ledger'" in result.err
+
+
 # -- with workers --------------------------------------------------------------------------------
 
 

@@ -136,6 +136,36 @@ async def test_health_follows_the_database(
         await ended(worker)
 
 
+async def test_an_outcome_that_cannot_be_recorded_is_counted_until_it_is(
+    serve: StartServer, project: Project, postgres_server: Any, postgres_url: str
+) -> None:
+    """The database goes between a message's end and the answer to it."""
+    kills = iter([postgres_server.kill])
+
+    def answer(verb: str, argument: str) -> bytes | None:
+        if verb == ".":
+            next(kills, lambda: None)()
+        return None
+
+    server = await serve(answer=answer)
+    project.campaign(server, more=f"ledger: {postgres_url}")
+    assert (await project.bulkmail("run", "letter.yaml", "--yes", "--detach")).status == 0
+    worker, url = await started(project, postgres_url)
+    late = ("bulkmail_late_outcomes", ())
+    try:
+        while (await ask(samples, url))[late] != 1:
+            pass
+        assert (await ask(get, f"{url}/healthz"))[0] == 503
+        postgres_server.start()
+        while (await ask(samples, url))[late] != 0:
+            pass
+        told = await project.bulkmail("status", "letter.yaml")
+        assert told.out.startswith("letter: 1 accepted") and len(server.received) == 1
+    finally:
+        postgres_server.start()
+        await ended(worker)
+
+
 # -- the server itself ---------------------------------------------------------------------------
 
 

@@ -6,14 +6,7 @@ from bulkmail.cli import options
 
 
 @click.command()
-@click.option(
-    "--ledger",
-    "url",
-    envvar=options.LEDGER_VARIABLE,
-    required=True,
-    metavar="URL",
-    help="postgresql://user@host/database; default: the environment's BULKMAIL_LEDGER.",
-)
+@options.database_option
 def migrate(url: str) -> None:
     """Make the tables of a ledger in PostgreSQL, or bring them up to date; nothing else.
 

@@ -62,6 +62,23 @@ ledger_option = click.option(
     help="postgresql://user@host/database, or a file. Default: the project's, here or in a folder"
     f" above, and that of {LEDGER_VARIABLE} in the environment.",
 )
+
+
+def _database(context: click.Context, parameter: click.Parameter, value: str) -> str:
+    if not value.startswith(POSTGRES_SCHEMES):
+        raise click.BadParameter("must be a URL such as postgresql://user@host/database")
+    return value
+
+
+database_option = click.option(
+    "--ledger",
+    "url",
+    envvar=LEDGER_VARIABLE,
+    required=True,
+    callback=_database,
+    metavar="URL",
+    help=f"postgresql://user@host/database; default: the environment's {LEDGER_VARIABLE}.",
+)
 json_flag = click.option("--json", "as_json", is_flag=True, help="One JSON object per line.")
 
 

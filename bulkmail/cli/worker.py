@@ -31,14 +31,7 @@ def _host_and_port(
 
 
 @click.command()
-@click.option(
-    "--ledger",
-    "url",
-    envvar=options.LEDGER_VARIABLE,
-    required=True,
-    metavar="URL",
-    help="postgresql://user@host/database; default: the environment's BULKMAIL_LEDGER.",
-)
+@options.database_option
 @click.option("--until-idle", is_flag=True, help="End when no campaign is being sent.")
 @click.option(
     "--files",
@@ -81,7 +74,7 @@ def worker(
 
     \b
     Exit status: 0 nothing is left (--until-idle); 143 or 130 stopped by SIGTERM or Ctrl-C, after
-    what was under way; 74 the ledger cannot be written.
+    what was under way; 74 the ledger cannot be written; 78 a setting is missing.
     """
     try:
         from bulkmail.cli.log import Log

@@ -135,6 +135,7 @@ class Tenure:
     async def __aexit__(self, kind: object, error: BaseException | None, *_: object) -> None:
         self._told.set()
         if error is not None:
+            self._charge.vitals.lost(str(error))
             self._break_off()
         reason = self.stop or Stop(ExitStatus.LEDGER, "the lease or the database was lost")
         for sender in self._senders.values():

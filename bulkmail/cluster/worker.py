@@ -65,7 +65,8 @@ class Worker:
     def _lost(self, error: LedgerError) -> None:
         self._charge.vitals.lost(str(error))
         name = "lease_lost" if isinstance(error, LeaseLostError) else "connection_lost"
-        late = f", with {len(self._late)} outcomes to record" if self._late else ""
+        number = len(self._late)
+        late = f", with {number} outcome{'s' * (number > 1)} to record" if number else ""
         told = Event(name, f"{error}; begins anew{late}", level=logging.WARNING)
         self._charge.observer.happened(told)
 
