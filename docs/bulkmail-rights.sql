@@ -20,6 +20,9 @@ GRANT INSERT, UPDATE (lease_until), DELETE ON worker TO bulkmail_worker;
 GRANT UPDATE (epoch, worker_id), DELETE ON shard TO bulkmail_worker;
 GRANT INSERT, UPDATE ON granted TO bulkmail_worker;
 
+-- What the rates of all workers reserve.
+GRANT SELECT, INSERT, UPDATE, DELETE ON slot, reserved TO bulkmail_planner, bulkmail_worker;
+
 -- It adds people and contents, decides about people, and leaves what happened as it is. (UPDATE of
 -- the suppression list is what its lock asks for.)
 GRANT SELECT ON version TO bulkmail_planner;
@@ -29,8 +32,9 @@ GRANT SELECT, INSERT, UPDATE, DELETE ON recipient, shard, worker, suppression TO
 
 -- The engine's tables.
 GRANT SELECT, INSERT, UPDATE, DELETE ON pgqueuer TO bulkmail_planner, bulkmail_worker;
-GRANT INSERT ON pgqueuer_log TO bulkmail_planner, bulkmail_worker;
--- It looks whether these are there.
-GRANT SELECT ON pgqueuer_log, pgqueuer_schedules, pgqueuer_statistics
+-- It folds its log into its statistics now and then, and looks whether the schedules are there.
+GRANT SELECT, INSERT, UPDATE, DELETE ON pgqueuer_log, pgqueuer_statistics
     TO bulkmail_planner, bulkmail_worker;
-GRANT USAGE ON SEQUENCE pgqueuer_id_seq, pgqueuer_log_id_seq TO bulkmail_planner, bulkmail_worker;
+GRANT SELECT ON pgqueuer_schedules TO bulkmail_planner, bulkmail_worker;
+GRANT USAGE ON SEQUENCE pgqueuer_id_seq, pgqueuer_log_id_seq, pgqueuer_statistics_id_seq
+    TO bulkmail_planner, bulkmail_worker;
