@@ -46,8 +46,10 @@ from bulkmail.ledger.postgres.shards import (
     settle_late,
 )
 
-LOOK_SECONDS = 0.4
+LOOK_SECONDS = 0.25
 """So often a worker looks which campaigns are open: `pause` is heard within a second."""
+LEFT_SECONDS = 10.0
+"""So often it tells how much is left for all; a tenth of it in the run that shows that."""
 UNATTENDED_SECONDS = 5.0
 """So often it looks for shards that the engine does not know of."""
 RETRIES_SECONDS = 5.0
@@ -112,6 +114,7 @@ class Tenure:
         self._names: dict[int, str] = {}
         self._making = asyncio.Lock()
         self._looks_at = 0.0
+        self._told_left_at: dict[int, float] = {}
         self._failure: Exception | None = None
 
     def end(self, stop: Stop) -> None:
@@ -297,8 +300,7 @@ class Tenure:
             elif campaign_id not in opened:
                 sender.close(Stop(ExitStatus.CONTINUE, "paused from another terminal"))
             else:
-                people, workers = await self._ask(self._lease.left, campaign_id)
-                self._charge.observer.left(self._names[campaign_id], people, workers)
+                await self._tell_what_is_left(campaign_id)
         self._measure()
         now = time.monotonic()
         self._engine.send(
@@ -308,6 +310,14 @@ class Tenure:
             await self._look_for_retries(self._charge.only)
         to_end = self._charge.until_idle or self._charge.only is not None
         return to_end and not opened and not self._senders
+
+    async def _tell_what_is_left(self, campaign_id: int) -> None:
+        """Now and then: it is counted over all shards."""
+        pause = LEFT_SECONDS if self._charge.only is None else LEFT_SECONDS / 10
+        if time.monotonic() - self._told_left_at.get(campaign_id, 0.0) > pause:
+            self._told_left_at[campaign_id] = time.monotonic()
+            people, workers = await self._ask(self._lease.left, campaign_id)
+            self._charge.observer.left(self._names[campaign_id], people, workers)
 
     async def _look_for_retries(self, campaign_id: int) -> None:
         """Ends, to come back, if nobody is left but who is to be tried again after the wait."""
