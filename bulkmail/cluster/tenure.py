@@ -54,7 +54,7 @@ UNATTENDED_SECONDS = 5.0
 """So often it looks for shards that the engine does not know of."""
 RETRIES_SECONDS = 5.0
 """So often a run that has nothing to send looks for when to come back."""
-BUSY_SECONDS = 2.0
+BUSY_SECONDS = 1.0
 """A shard that cannot be taken yet is handed out again after so long."""
 FIRST_STEP_BACK, LONGEST_STEP_BACK = 30.0, 600.0
 """For so long a worker leaves a campaign that it cannot send to others."""

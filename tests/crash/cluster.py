@@ -37,7 +37,7 @@ WORKERS = 3
 CONNECTIONS = 4
 WIRES = ("plain", "chunking", "pipelining")
 WINDOWS = {"plain": 1, "pipelining": 3, "chunking": 4}
-PEOPLE = 300
+PEOPLE = 480
 """Of one campaign: a second's work."""
 LEASE_SECONDS = 2.0
 SENDING_SECONDS = 0.5
@@ -313,10 +313,13 @@ smtp:
                 if round.left <= round.bound:
                     break
                 await asyncio.sleep(LOOK_SECONDS)
-        [(unsent,)] = await self._ask(
-            "SELECT count(*) FROM recipient JOIN campaign ON campaign.id = campaign_id"
-            " WHERE name = %s AND state IN ('pending', 'deferred', 'in_flight')"
+        [(unsent, in_flight)] = await self._ask(
+            "SELECT count(*) FILTER (WHERE state IN ('pending', 'deferred')),"
+            " count(*) FILTER (WHERE state = 'in_flight')"
+            " FROM recipient JOIN campaign ON campaign.id = campaign_id WHERE name = %s"
         )
+        if in_flight:
+            round.found(f"{in_flight} are in flight, and nobody has them")
         if unsent or round.left:
             await self._again(ExitStatus.LOOK)
 
