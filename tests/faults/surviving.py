@@ -152,16 +152,17 @@ def killed(verb: str) -> Act:
     """Once, and told to continue; `tests/crash` does it at any instant."""
 
     async def act(world: World) -> Seen:
-        async def kill(connection: Connection) -> None:
+        async def hang_up(connection: Connection) -> None:
             assert command.process is not None
-            command.process.kill()
             await command.process.wait()
             raise Hangup
 
         def answer(ask: Ask) -> None:
             if (ask.verb, ask.person) == (verb, 3) and not killed:
                 killed.append(ask)
-                ask.connection.then = kill
+                assert command.process is not None
+                command.process.kill()  # before it can hear the answer
+                ask.connection.then = hang_up
 
         killed: list[Ask] = []
         command = Command(world, await world.peer(answer), 8)
