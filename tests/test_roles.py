@@ -116,7 +116,7 @@ async def test_a_worker_takes_over_and_can_be_paused(
     """Also what only happens now and then is within its rights."""
     people = project.many(30)
     server = await serve()
-    project.campaign(server, rate="2/s")
+    project.campaign(server, rate="[2/s, 1000/day]")
     (project.folder / "letter.yaml").rename(project.folder / "template.yaml")
     await done(project, "migrate", "--ledger", url_of("owner"))
     ledger(project, url_of("planner"))
