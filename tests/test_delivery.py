@@ -407,7 +407,8 @@ async def test_a_server_that_breaks_all_sessions_blames_nobody(
     stop = await campaign.run(server)
     assert stop is not None and stop.status is ExitStatus.UNAVAILABLE
     states = campaign.states()
-    assert 10 <= states["accepted"] <= 14 and states["accepted"] + states["pending"] >= 29
+    # Whose message went down with so many sessions is tried later, as one that may break them.
+    assert 10 <= states["accepted"] <= 14 and states.get("deferred", 0) <= 3
     assert "failed" not in states and "in_doubt" not in states
 
 
