@@ -464,6 +464,10 @@ class Tenure:
             file.rate,
             file.rate_per_domain,
         )
+        proven = await self._ask(is_proven)
+        if self._told.is_set():  # nobody would stop one that begins only now
+            await paces.close()
+            raise Again(0.0)
         sender = Sender(
             campaign,
             composer,
@@ -474,7 +478,7 @@ class Tenure:
             lambda what: observer.said(f"{record.name}: {what}"),
             is_proven,
             plan=handed.plan,
-            content_proven=await self._ask(is_proven),
+            content_proven=proven,
             wait_seconds=self._charge.wait_seconds,
         )
         self._senders[campaign_id] = sender

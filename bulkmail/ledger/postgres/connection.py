@@ -41,8 +41,10 @@ FETCHED = 1000
 _HINT = re.compile(r"\bNOT INDEXED\b|\bINDEXED BY \w+")
 
 
-_PASSING = ("08", "25P03", "40", "55P03", "57P")
-"""SQLSTATEs of such: connection, transaction broken off, rolled back, lock, server's operator."""
+_PASSING = ("08", "25006", "25P03", "40", "53", "55P03", "57014", "57P", "58")
+"""SQLSTATEs of such: connection, read only after a failover, transaction broken off, rolled back,
+resources, lock, cancelled, server's operator, system.
+"""
 
 
 class ConnectionLostError(LedgerError):
