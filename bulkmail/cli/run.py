@@ -173,7 +173,7 @@ def _send(campaign: Campaign, flags: Flags, sandbox: Sandbox | None) -> ExitStat
             stop = runner.run(send())
     ledger.close()
     if send is not None and flags.detach:
-        click.echo(f"{text.people(plan.unsent)} left to workers")
+        click.echo(f"{text.people(flags.bounds.of(plan))} left to workers")
         click.echo(f"  watch them:     bulkmail status {campaign.path}")
         return ExitStatus.DONE
     with closing(home.view()) as view:

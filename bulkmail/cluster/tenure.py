@@ -273,8 +273,8 @@ class Tenure:
         while True:
             await asyncio.sleep(UNATTENDED_SECONDS)
             await self._record_late()
-            for campaign_id, shard in await self._ask(self._lease.unattended):
-                await self._ask(enqueue, self._db.connection, campaign_id, [shard], 0.0)
+            for campaign_id, shards in (await self._ask(self._lease.unattended)).items():
+                await self._ask(enqueue, self._db.connection, campaign_id, shards, 0.0)
 
     def _raise_what_failed(self) -> None:
         if self._failure is not None:

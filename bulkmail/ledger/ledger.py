@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -58,9 +59,17 @@ class Ledger(ABC):
         with self._transaction():
             yield
 
-    @abstractmethod
+    @guarded
     def campaign(self, name: str, now: float) -> CampaignRecord:
         """The campaign of that name, made if it is new."""
+        self._db.execute(
+            "INSERT INTO campaign (name, seed, created_at) VALUES (?, ?, ?)"
+            " ON CONFLICT (name) DO NOTHING",
+            (name, os.urandom(32), now),
+        )
+        record = find_campaign(self._db, name)
+        assert record is not None
+        return record
 
     @guarded
     def known(self, name: str) -> CampaignRecord | None:

@@ -4,7 +4,6 @@ WAL with synchronous=FULL: a commit that returned is on the disk. One run at a t
 by a lock of the operating system that ends with the process.
 """
 
-import os
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -23,7 +22,6 @@ from bulkmail.ledger.guarded import guarded
 from bulkmail.ledger.ledger import Ledger
 from bulkmail.ledger.opening import SqliteDatabase, copied, opened, run_lock
 from bulkmail.ledger.records import CampaignRecord, Enrolment
-from bulkmail.ledger.view import find_campaign
 from bulkmail.model import Intent, Row, Settlement
 
 GRANTS_KEPT_SECONDS = 86400
@@ -65,17 +63,6 @@ class SqliteLedger(Ledger):
             self._lock.close()
 
     # -- enrolling -------------------------------------------------------------------------------
-
-    @guarded
-    def campaign(self, name: str, now: float) -> CampaignRecord:
-        self._db.execute(
-            "INSERT INTO campaign (name, seed, created_at) VALUES (?, ?, ?)"
-            " ON CONFLICT (name) DO NOTHING",
-            (name, os.urandom(32), now),
-        )
-        record = find_campaign(self._db, name)
-        assert record is not None
-        return record
 
     @guarded
     def enrol(

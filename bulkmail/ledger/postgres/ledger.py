@@ -1,6 +1,5 @@
 """The ledger in PostgreSQL, for those who plan a campaign and who decide about its recipients."""
 
-import os
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
@@ -120,13 +119,7 @@ class PostgresLedger(Ledger):
             yield
 
     def campaign(self, name: str, now: float) -> CampaignRecord:
-        self._db.execute(
-            "INSERT INTO campaign (name, seed, created_at) VALUES (?, ?, ?)"
-            " ON CONFLICT (name) DO NOTHING",
-            (name, os.urandom(32), now),
-        )
-        record = find_campaign(self._db, name)
-        assert record is not None
+        record = super().campaign(name, now)
         self._keep_workers_out(record)
         return record
 

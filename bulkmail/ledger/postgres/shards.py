@@ -211,15 +211,16 @@ class Lease:
             self._end_if_done(shard.campaign_id, now)
         return True
 
-    def unattended(self) -> list[tuple[int, int]]:
-        """(campaign, shard) of those that could be sent and that no living worker has."""
-        found: list[tuple[int, int]] = self._db.execute(
+    def unattended(self) -> dict[int, list[int]]:
+        """Shards that could be sent and that no living worker has, some of them, by campaign."""
+        found = self._db.execute(
+            "SELECT campaign_id, array_agg(id) FROM ("
             "SELECT campaign_id, shard.id FROM shard JOIN campaign ON campaign.id = campaign_id"
             " WHERE is_open AND NOT EXISTS (SELECT 1 FROM worker"
             " WHERE worker.id = shard.worker_id AND lease_until > clock_timestamp())"
-            " ORDER BY shard.id LIMIT 1000"
-        ).fetchall()
-        return found
+            " ORDER BY random() LIMIT 1000) AS found GROUP BY campaign_id"
+        )
+        return dict(found.fetchall())
 
     def hand_back(self, shard: Shard) -> None:
         """Another worker may take it."""
