@@ -13,6 +13,7 @@ from typing import Any
 import psycopg
 from pgqueuer.adapters.drivers.psycopg import PsycopgDriver, SyncPsycopgDriver
 from pgqueuer.adapters.persistence.qb import QueryBuilderEnvironment, QueryQueueBuilder
+from pgqueuer.core.executors import AbstractEntrypointExecutor
 from pgqueuer.core.qm import QueueManager
 from pgqueuer.domain.errors import RetryRequested
 from pgqueuer.domain.models import Job
@@ -102,6 +103,19 @@ class _Driver(PsycopgDriver):
         return await self._asking.execute(query, *args)
 
 
+class _Queues(dict[QueueEntrypoint, AbstractEntrypointExecutor]):
+    """Those that are asked for shards now. One that was left is still found for what it gave."""
+
+    def __init__(self) -> None:
+        self._left: dict[QueueEntrypoint, AbstractEntrypointExecutor] = {}
+
+    def leave(self, name: QueueEntrypoint) -> None:
+        self._left[name] = self.pop(name)
+
+    def __missing__(self, name: QueueEntrypoint) -> AbstractEntrypointExecutor:
+        return self._left[name]
+
+
 class Engine:
     """Hands shards to `take`, which returns once a shard is done, or raises Again. To be made
     inside a running event loop, with two connections that commit each statement.
@@ -117,18 +131,18 @@ class Engine:
         lease_seconds: float,
     ) -> None:
         self._manager = QueueManager(Queries(_Driver(listening, asking)))
+        self._queues = self._manager.entrypoint_registry = _Queues()
         self._take = take
         self._lease = timedelta(seconds=lease_seconds)
         self._known: set[int] = set()
-        # It wants at least one, and none of these is ever queued.
-        self._register("bulkmail-none", 0)
+        self._register(0)  # it wants at least one, and none of these is ever queued
 
     def send(self, campaigns: Collection[int]) -> None:
         """From now on hands out shards of these campaigns, and of no others."""
         for campaign_id in self._known.difference(campaigns):
-            self._manager.entrypoint_registry.pop(QueueEntrypoint(queue_of(campaign_id)), None)
+            self._queues.leave(QueueEntrypoint(queue_of(campaign_id)))
         for campaign_id in set(campaigns).difference(self._known):
-            self._register(queue_of(campaign_id), campaign_id)
+            self._register(campaign_id)
         self._known = set(campaigns)
 
     async def run(self) -> None:
@@ -145,8 +159,10 @@ class Engine:
     def stop(self) -> None:
         self._manager.shutdown.set()
 
-    def _register(self, name: str, campaign_id: int) -> None:
+    def _register(self, campaign_id: int) -> None:
         async def take(job: Job) -> None:
+            if campaign_id not in self._known:
+                raise RetryRequested(timedelta())
             try:
                 await self._take(campaign_id, int(job.payload or b"0"))
             except Again as again:
@@ -154,4 +170,4 @@ class Engine:
             except Exception as error:  # whatever it is: the shard is not done
                 raise RetryRequested(timedelta(seconds=LOOK_SECONDS)) from error
 
-        self._manager.entrypoint(name, accepts_context=False)(take)
+        self._manager.entrypoint(queue_of(campaign_id), accepts_context=False)(take)

@@ -18,7 +18,7 @@ GRANT INSERT ON event TO bulkmail_worker;
 GRANT UPDATE (ended_at) ON run TO bulkmail_worker;
 GRANT INSERT, UPDATE (lease_until), DELETE ON worker TO bulkmail_worker;
 GRANT UPDATE (epoch, worker_id), DELETE ON shard TO bulkmail_worker;
-GRANT INSERT, UPDATE ON granted TO bulkmail_worker;
+GRANT INSERT, UPDATE, DELETE ON granted TO bulkmail_worker;
 
 -- What the rates of all workers reserve.
 GRANT SELECT, INSERT, UPDATE, DELETE ON slot, reserved TO bulkmail_planner, bulkmail_worker;
@@ -27,8 +27,9 @@ GRANT SELECT, INSERT, UPDATE, DELETE ON slot, reserved TO bulkmail_planner, bulk
 -- the suppression list is what its lock asks for.)
 GRANT SELECT ON version TO bulkmail_planner;
 GRANT SELECT, INSERT ON content, shared_file, event TO bulkmail_planner;
-GRANT SELECT, INSERT, UPDATE ON campaign, run, granted TO bulkmail_planner;
-GRANT SELECT, INSERT, UPDATE, DELETE ON recipient, shard, worker, suppression TO bulkmail_planner;
+GRANT SELECT, INSERT, UPDATE ON campaign, run TO bulkmail_planner;
+GRANT SELECT, INSERT, UPDATE, DELETE ON recipient, shard, worker, granted, suppression
+    TO bulkmail_planner;
 
 -- The engine's tables.
 GRANT SELECT, INSERT, UPDATE, DELETE ON pgqueuer TO bulkmail_planner, bulkmail_worker;

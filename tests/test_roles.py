@@ -166,7 +166,6 @@ async def until_one_more(server: RecordingServer, worker: Process) -> None:
         ("planner", "DELETE FROM campaign"),
         ("planner", "DELETE FROM event"),
         ("planner", "UPDATE event SET what = ''"),
-        ("planner", "DELETE FROM granted"),
         ("planner", "UPDATE version SET number = 1"),
         ("planner", "CREATE TABLE bulkmail.x ()"),
         ("planner", "DROP TABLE recipient"),

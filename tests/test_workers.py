@@ -4,8 +4,10 @@ import asyncio
 import signal
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 import psycopg
@@ -13,12 +15,14 @@ import pytest
 
 from bulkmail import engine
 from bulkmail.campaign import read_campaign
-from bulkmail.cluster.observing import Observer
+from bulkmail.campaign.edition import edition_of
+from bulkmail.cluster.observing import Event, Observer
 from bulkmail.cluster.sender import Sender
 from bulkmail.cluster.tenure import Charge, Tenure
 from bulkmail.cluster.worker import Worker
 from bulkmail.compose.message import Composer
-from bulkmail.errors import LedgerError
+from bulkmail.delivery import Stop
+from bulkmail.errors import ExitStatus, LedgerError
 from bulkmail.ledger import CampaignRecord
 from bulkmail.ledger.postgres import PostgresHome, PostgresLedger
 from bulkmail.ledger.postgres.connection import ConnectionLostError, PostgresDatabase
@@ -99,6 +103,26 @@ def worker(postgres_url: str, campaign: CampaignRecord) -> Iterator[Callable[[],
         db.close()
 
 
+class Told(Observer):
+    """What a worker tells, by the names of events."""
+
+    def __init__(self) -> None:
+        self.messages: dict[str, str] = {}
+        self._seen: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)
+        self._on: dict[str, Callable[[], object]] = {}
+
+    def on(self, name: str, do: Callable[[], object]) -> None:
+        self._on[name] = do
+
+    async def seen(self, name: str) -> None:
+        await self._seen[name].wait()
+
+    def happened(self, event: Event) -> None:
+        self.messages[event.name] = event.message
+        self._on.get(event.name, lambda: None)()
+        self._seen[event.name].set()
+
+
 def first_shard(sql: Sql) -> int:
     [id_] = sql.execute("SELECT min(id) FROM shard").fetchone() or (0,)
     assert isinstance(id_, int)
@@ -113,6 +137,13 @@ def states(sql: Sql) -> list[tuple[object, ...]]:
 
 def events(sql: Sql) -> list[object]:
     return [what for [what] in sql.execute("SELECT what FROM event ORDER BY id")]
+
+
+async def somebody_waits(sql: Sql) -> None:
+    """Until another connection waits for a lock."""
+    async with asyncio.timeout(30):
+        while not sql.execute(f"SELECT 1 {OF_OTHERS} AND wait_event_type = 'Lock'").fetchall():
+            await asyncio.sleep(0.01)
 
 
 async def begun(lease: Lease, shard: Shard, at: float) -> ShardLedger:
@@ -205,7 +236,98 @@ async def test_what_came_late_waits_for_whoever_plans_and_nothing_else_does(
     assert late == [] and states(sql) == [("accepted", 1, 0), ("pending", 0, 0)]
 
 
+@pytest.mark.parametrize(
+    ("state", "outcome", "said"),
+    [(State.DEFERRED, NOT_NOW, "450 4.2.0 not now"), (State.PENDING, NOT_SENT, "not sent")],
+)
+async def test_who_is_to_be_sent_to_again_stays_in_doubt_once_their_shard_is_done(
+    worker: Callable[[], Lease], sql: Sql, state: State, outcome: Outcome, said: str
+) -> None:
+    """Or nobody would send to them, while all say that the campaign is finished."""
+    first, second = worker(), worker()
+    shard = first.take(first_shard(sql))
+    assert shard is not None
+    await begun(first, shard, 2000.0)
+    first.end()
+    taken = second.take(shard.id)
+    assert taken is not None and taken.in_doubt == 1
+    sql.execute("UPDATE recipient SET state = 'accepted' WHERE state = 'pending'")
+    late = Late(Settlement(shard.recipients[0].id, state, outcome, 5000.0, at=2001.0), 2000.0)
+
+    with psycopg.connect(sql.info.dsn, password=sql.info.password) as other:
+        # It comes while the shard is being finished: either it counts, or the shard is done.
+        other.execute("SET search_path TO bulkmail")
+        other.execute("SELECT 1 FROM shard FOR UPDATE")
+        thread = threading.Thread(target=settle_late, args=(first._db, late))
+        thread.start()
+        await somebody_waits(sql)
+        other.execute("DELETE FROM shard")
+    thread.join()
+    assert states(sql) == [("in_doubt", 1, 1), ("accepted", 0, 0)]
+    assert events(sql) == ["in_doubt", "late"]
+    [(reason,)] = sql.execute("SELECT reason FROM recipient WHERE state = 'in_doubt'").fetchall()
+    assert isinstance(reason, str) and said in reason
+
+
+async def test_a_shard_is_not_finished_before_what_comes_late_is_seen(
+    worker: Callable[[], Lease], sql: Sql
+) -> None:
+    first, second = worker(), worker()
+    shard = first.take(first_shard(sql))
+    assert shard is not None
+    await begun(first, shard, 2000.0)
+    first.end()
+    taken = second.take(shard.id)
+    assert taken is not None
+    sql.execute("UPDATE recipient SET state = 'accepted' WHERE state = 'pending'")
+    late = Late(Settlement(shard.recipients[0].id, State.DEFERRED, NOT_NOW, 5000.0), 2000.0)
+    found: list[bool] = []
+    with first._db.transaction():
+        settle_late(first._db, late)
+        thread = threading.Thread(target=lambda: found.append(second.finish(taken, 3000.0)))
+        thread.start()
+        await somebody_waits(sql)
+    thread.join()
+    assert found == [False] and states(sql)[0] == ("deferred", 1, 0)
+    again = second.take(shard.id)
+    assert again is not None and [one.id for one in again.recipients] == [shard.recipients[0].id]
+
+
 # -- shards --------------------------------------------------------------------------------------
+
+
+def test_it_is_known_when_only_retries_of_the_plan_are_left(
+    worker: Callable[[], Lease], ledger: PostgresLedger, campaign: CampaignRecord, sql: Sql
+) -> None:
+    """Others of the campaign may be unsent, whom a --limit left out."""
+    lease = worker()
+    with ledger.enrolling():
+        ledger.hand_out(campaign, 1, "{}", [], limit=1, after_seconds=0)
+    assert lease.next_retry_at(campaign.id) is None
+    sql.execute(
+        "UPDATE recipient SET state = 'deferred', due_at = 5000"
+        " WHERE id = (SELECT first_id FROM shard)"
+    )
+    assert lease.next_retry_at(campaign.id) == 5000.0
+    assert lease.take(first_shard(sql)) is not None
+    assert lease.next_retry_at(campaign.id) is None
+
+
+def test_old_grants_and_workers_are_cleared_away(
+    worker: Callable[[], Lease], sql: Sql, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bulkmail.ledger.postgres.shards.CLEARED_AT_ONCE", 3)
+    lease, gone = worker(), worker()
+    sql.execute(
+        "UPDATE worker SET lease_until = now() - interval '2 days' WHERE id = %s", [gone.worker_id]
+    )
+    now = int(time.time())
+    for days in (0, 1, 3, 4, 5, 6):
+        sql.execute("INSERT INTO granted VALUES ('account', '', %s, 1, 1, 1)", [now - days * 86400])
+    assert lease.clear_away() and not lease.clear_away()
+    assert sql.execute("SELECT id FROM worker").fetchall() == [(lease.worker_id,)]
+    left = sql.execute("SELECT second FROM granted ORDER BY second DESC").fetchall()
+    assert left == [(now,), (now - 86400,)]
 
 
 async def test_a_shard_is_not_finished_while_somebody_there_is_in_flight(
@@ -304,6 +426,50 @@ def test_who_waits_for_a_server_that_does_not_answer_can_be_told(postgres_url: s
     assert len(heard) == 1
 
 
+# -- the engine ----------------------------------------------------------------------------------
+
+
+async def test_a_shard_of_a_campaign_that_is_left_meanwhile_is_handed_out_again(
+    postgres_url: str, campaign: CampaignRecord, sql: Sql
+) -> None:
+    """Left after the engine has fetched it and before it is taken: not after a lease, at once."""
+    connections = [
+        await psycopg.AsyncConnection.connect(
+            postgres_url, autocommit=True, options="-c search_path=bulkmail"
+        )
+        for _ in range(2)
+    ]
+    taken: asyncio.Queue[int] = asyncio.Queue()
+
+    async def take(_: int, shard_id: int) -> None:
+        taken.put_nowait(shard_id)
+
+    queue = engine.Engine(*connections, take, 600.0)
+    dequeue = queue._manager.queries.dequeue
+
+    async def dequeue_and_leave(*args: Any, **named: Any) -> Any:
+        jobs = await dequeue(*args, **named)
+        if jobs and not left:
+            left.append(True)
+            queue.send([])
+        return jobs
+
+    left: list[bool] = []
+    queue._manager.queries.dequeue = dequeue_and_leave  # type: ignore[method-assign]
+    queue.send([campaign.id])
+    running = asyncio.create_task(queue.run())
+    while not left:
+        await asyncio.sleep(0.01)
+    await asyncio.sleep(0.1)
+    assert taken.empty()
+    queue.send([campaign.id])
+    assert await asyncio.wait_for(taken.get(), 30) == first_shard(sql)
+    queue.stop()
+    await asyncio.wait_for(running, 30)
+    for connection in connections:
+        await connection.close()
+
+
 # -- the command ---------------------------------------------------------------------------------
 
 
@@ -312,6 +478,25 @@ async def test_a_lease_that_is_too_short_or_none_is_told(project: Project, lease
     for command in (["worker", "--ledger", "postgresql://x"], ["run", "letter.yaml"]):
         result = await project.bulkmail(*command, "--lease", lease)
         assert result.status == 2 and "--lease" in result.err
+
+
+@pytest.mark.parametrize("pauses", [True, False])
+async def test_a_limited_run_says_why_it_ended(
+    project: Project, serve: StartServer, postgres_url: str, *, pauses: bool
+) -> None:
+    server = await serve()
+    project.many(100)
+    project.campaign(server, rate="20/s", more=f"ledger: {postgres_url}")
+    limit = 90 if pauses else 5
+    process = await project.start("run", "letter.yaml", "--yes", "--limit", str(limit))
+    if pauses:
+        while len(server.paths) < 5:
+            await asyncio.sleep(0.01)
+        assert (await project.bulkmail("pause", "letter.yaml")).status == 0
+    _, err = await process.communicate()
+    why = "paused from another terminal" if pauses else "limited to 5 in this run"
+    assert process.returncode == 75 and f"stopped: {why}" in err.decode()
+    assert len(server.paths) < 60 if pauses else len(server.paths) == 5
 
 
 async def test_a_worker_whose_network_is_gone_can_be_told_to_end(
@@ -352,6 +537,62 @@ async def test_a_worker_with_nothing_to_send_keeps_no_connection_of_what_it_sent
     await process.communicate()
     assert process.returncode == 143
     assert sorted(server.paths) == ["one@example.com", "two@example.com"]
+
+
+async def test_what_a_campaign_is_stopped_for_is_said_again_if_somebody_was_planning_it(
+    project: Project,
+    serve: StartServer,
+    postgres_url: str,
+    sql: Sql,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The worker leaves it, and goes on with others; after the planner's no it is stopped."""
+    monkeypatch.setenv("TEST_PASSWORD", "secret")
+    refused = await serve(answer=lambda verb, _: b"550 5.7.1 no\r\n" if verb == "MAIL" else None)
+    project.people("one@example.com,Kim")
+    path = project.campaign(refused, more=f"ledger: {postgres_url}")
+    assert (await project.bulkmail("run", str(path), "--yes", "--detach")).status == 0
+    told = Told()
+    charge = Charge(postgres_url, told, until_idle=True, lease_seconds=3.0)
+    with psycopg.connect(postgres_url, options="-c search_path=bulkmail") as planner:
+        told.on("campaign_begun", lambda: planner.execute("SELECT 1 FROM campaign FOR UPDATE"))
+        worker = Worker(charge)
+        working = asyncio.create_task(worker.run())
+        await asyncio.wait_for(told.seen("campaign_left"), 60)
+        planner.rollback()
+    assert "550 5.7.1 no" in told.messages["campaign_left"]
+    assert not working.done()
+    worker.stop(Stop(ExitStatus.TERMINATED, "told to"))
+    await working
+    again = await project.bulkmail("worker", "--ledger", postgres_url, "--until-idle")
+    assert "stopped: " in again.err and "550 5.7.1 no" in again.err
+
+
+async def test_a_campaign_that_a_worker_cannot_compose_is_left_to_others(
+    project: Project,
+    serve: StartServer,
+    postgres_url: str,
+    sql: Sql,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It was planned by another version, say. The worker goes on with what it can send."""
+    monkeypatch.setenv("TEST_PASSWORD", "secret")
+    server = await serve()
+    for name in ("one", "two"):
+        project.people(f"{name}@example.com,Kim")
+        path = project.campaign(server, more=f"ledger: {postgres_url}\ncampaign: {name}")
+        assert (await project.bulkmail("run", str(path), "--yes", "--detach")).status == 0
+    project.write("letter.txt", "{{ name | no_such_filter }}")
+    edition, _ = edition_of(read_campaign(path, {}))
+    sql.execute("UPDATE campaign SET edition = %s WHERE name = 'one'", [edition])
+    told = Told()
+    worker = Worker(Charge(postgres_url, told))
+    working = asyncio.create_task(worker.run())
+    await asyncio.wait_for(told.seen("campaign_finished"), 60)
+    worker.stop(Stop(ExitStatus.TERMINATED, "told to"))
+    await working
+    assert "no_such_filter" in told.messages["campaign_left"]
+    assert list(server.paths) == ["two@example.com"]
 
 
 # -- the sender ----------------------------------------------------------------------------------

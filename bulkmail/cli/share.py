@@ -70,16 +70,17 @@ async def send_with_others(
 
 
 def _why_it_is_closed(plan: Plan, home: PostgresHome, limit: int | None) -> Stop | None:
-    """Nothing of the plan may be sent any more; None if nobody is left."""
+    """Nothing of the plan may be sent any more; None if nobody of it is left."""
     with closing(home.view()) as view:
         tally = view.tally(plan.record)
     if not any(tally.get(state) for state in (*UNSENT, State.IN_FLIGHT)):
         return None
-    if why := home.stopped_for(plan.record):
+    is_left, why = home.standing(plan.record)
+    if why:
         return Stop(ExitStatus.UNAVAILABLE, why)
-    if limit is not None:
-        return Stop(ExitStatus.CONTINUE, f"limited to {limit:,} in this run")
-    return Stop(ExitStatus.CONTINUE, "paused from another terminal")
+    if is_left:
+        return Stop(ExitStatus.CONTINUE, "paused from another terminal")
+    return Stop(ExitStatus.CONTINUE, f"limited to {limit:,} in this run") if limit else None
 
 
 class _Shown(Observer):

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
@@ -19,17 +19,19 @@ from bulkmail.campaign.edition import campaign_of
 from bulkmail.cluster.observing import Event, Observer, Vitals
 from bulkmail.cluster.sender import Sender
 from bulkmail.compose.message import Composer
+from bulkmail.compose.templates import RenderError
 from bulkmail.delivery import Stop
 from bulkmail.delivery.desk import come_back
 from bulkmail.delivery.queues import NEXT_RETRY
 from bulkmail.engine import Again, Engine, enqueue
-from bulkmail.errors import BulkmailError, ExitStatus, LedgerError
+from bulkmail.errors import BulkmailError, CampaignError, ExitStatus, LedgerError
 from bulkmail.ledger.contents import Contents
 from bulkmail.ledger.postgres.connection import (
     CONNECT,
     SCHEMA,
     SESSION,
     ConnectionLostError,
+    LockedError,
     PostgresDatabase,
     break_off,
 )
@@ -52,6 +54,8 @@ LEFT_SECONDS = 10.0
 """So often it tells how much is left for all; a tenth of it in the run that shows that."""
 UNATTENDED_SECONDS = 5.0
 """So often it looks for shards that the engine does not know of."""
+CLEAR_AWAY_SECONDS = 3600.0
+"""So often it clears away what says nothing any more."""
 RETRIES_SECONDS = 5.0
 """So often a run that has nothing to send looks for when to come back."""
 BUSY_SECONDS = 1.0
@@ -211,10 +215,8 @@ class Tenure:
             late = self._late[0]
             try:
                 await self._ask(settle_late, self._db, late)
-            except LedgerError as error:
-                if isinstance(error.__cause__, psycopg.errors.LockNotAvailable):
-                    return
-                raise
+            except LockedError:
+                return
             self._late.remove(late)
             self._charge.vitals.late = len(self._late)
 
@@ -270,7 +272,11 @@ class Tenure:
 
     async def _attend(self) -> None:
         """Queues shards that nobody has and that the engine lost."""
+        clear_away_at = 0.0
         while True:
+            now = time.monotonic()
+            if now > clear_away_at and not await self._ask(self._lease.clear_away):
+                clear_away_at = now + CLEAR_AWAY_SECONDS
             await asyncio.sleep(UNATTENDED_SECONDS)
             await self._record_late()
             for campaign_id, shards in (await self._ask(self._lease.unattended)).items():
@@ -339,8 +345,7 @@ class Tenure:
             if stop is not None and stop.for_all and await self._is_proven_by_others(sender):
                 stop = None
             if stop is not None and stop.for_all:
-                values = (sender.plan, stop.reason, time.time())
-                await self._ask(self._lease.stop_campaign, campaign_id, *values)
+                stop = await self._stopped_for_all(campaign_id, sender.plan, stop)
         finally:
             del self._senders[campaign_id]  # only now another one may begin
         if stop is None:
@@ -355,6 +360,16 @@ class Tenure:
             self._tell_of(campaign_id, "campaign_stopped", f"stopped: {stop.reason}", logging.ERROR)
         else:
             await self._tell_how_it_ended(campaign_id, stop.reason)
+
+    async def _stopped_for_all(self, campaign_id: int, plan: int, stop: Stop) -> Stop:
+        """Ends the campaign for all workers; only for this one while somebody plans it anew, which
+        would make nothing of it. Whoever sends then will hear the same.
+        """
+        try:
+            await self._ask(self._lease.stop_campaign, campaign_id, plan, stop.reason, time.time())
+        except LockedError:
+            return replace(stop, for_all=False)
+        return stop
 
     async def _is_proven_by_others(self, sender: Sender) -> bool:
         """Whether the content that was not accepted for anybody, as far as it knew, was."""
@@ -445,7 +460,10 @@ class Tenure:
         file_of = self._lease.shared_file
         campaign = await self._ask(campaign_of, handed.edition, file_of, files)
         submission = campaign.submission()
-        composer = Composer(campaign.design, campaign.load, record.seed, campaign.open_file)
+        try:
+            composer = Composer(campaign.design, campaign.load, record.seed, campaign.open_file)
+        except RenderError as error:
+            raise CampaignError(f"this worker cannot compose it: {error}") from error
         contents = Contents(self._db, self._db.name)
 
         def is_proven() -> bool:

@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 import psycopg
+from psycopg.errors import LockNotAvailable
 from psycopg.pq import TransactionStatus
 
 from bulkmail.errors import LedgerError
@@ -41,14 +42,18 @@ FETCHED = 1000
 _HINT = re.compile(r"\bNOT INDEXED\b|\bINDEXED BY \w+")
 
 
-_PASSING = ("08", "25006", "25P03", "40", "53", "55P03", "57014", "57P", "58")
+_PASSING = ("08", "25006", "25P03", "40", "53", "57014", "57P", "58")
 """SQLSTATEs of such: connection, read only after a failover, transaction broken off, rolled back,
-resources, lock, cancelled, server's operator, system.
+resources, cancelled, server's operator, system.
 """
 
 
 class ConnectionLostError(LedgerError):
     """The server was stopped, cannot be reached, or broke something off: later it may be well."""
+
+
+class LockedError(ConnectionLostError):
+    """Somebody else kept what was asked for, for as long as this waits. The connection is there."""
 
 
 class PostgresDatabase:
@@ -145,6 +150,8 @@ class PostgresDatabase:
             lost = isinstance(error, psycopg.OperationalError) and error.sqlstate is None
             lost = lost or (error.sqlstate or "").startswith(_PASSING)
             kind = ConnectionLostError if lost else LedgerError
+            if isinstance(error, LockNotAvailable):
+                kind = LockedError
             raise kind(f"{self.name}: {str(error).strip()}") from error
 
 

@@ -5,10 +5,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 
-from psycopg.errors import LockNotAvailable
-
-from bulkmail.errors import LedgerBusyError, LedgerError
-from bulkmail.ledger.postgres.connection import PostgresDatabase, name_of
+from bulkmail.errors import LedgerBusyError
+from bulkmail.ledger.postgres.connection import LockedError, PostgresDatabase, name_of
 from bulkmail.ledger.postgres.copying import scratch
 from bulkmail.ledger.postgres.ledger import PostgresLedger, Queue
 from bulkmail.ledger.postgres.opening import migrate, version_of
@@ -94,13 +92,17 @@ class PostgresHome:
             db.execute(_END_RUN, (time.time(), campaign.id))
         return True
 
-    def stopped_for(self, campaign: CampaignRecord) -> str:
-        """Why a worker stopped it for all; empty if none did."""
+    def standing(self, campaign: CampaignRecord) -> tuple[bool, str]:
+        """Whether anything of its last plan is left, and why a worker stopped it for all; empty if
+        none did.
+        """
         with closing(PostgresDatabase(self.url)) as db:
-            [why] = db.execute(
-                "SELECT stopped_for FROM campaign WHERE id = ?", (campaign.id,)
+            is_left, why = db.execute(
+                "SELECT EXISTS (SELECT 1 FROM shard WHERE campaign_id = campaign.id), stopped_for"
+                " FROM campaign WHERE id = ?",
+                (campaign.id,),
             ).fetchone()
-        return str(why)
+        return is_left, why
 
     def suppress(self, addresses: Iterable[str], reason: str, at: float) -> int:
         return self._change_list(SUPPRESS, suppressed_rows(addresses, reason, at))
@@ -127,7 +129,5 @@ def _changing(db: PostgresDatabase, busy: str) -> Iterator[None]:
         with db.transaction():
             db.execute(f"SET LOCAL lock_timeout = '{BUSY_SECONDS}s'")
             yield
-    except LedgerError as error:
-        if isinstance(error.__cause__, LockNotAvailable):
-            raise LedgerBusyError(busy) from None
-        raise
+    except LockedError:
+        raise LedgerBusyError(busy) from None

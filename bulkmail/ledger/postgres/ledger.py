@@ -6,11 +6,11 @@ from typing import Any, Protocol
 
 import psycopg
 
-from bulkmail.errors import LedgerBusyError, LedgerError
+from bulkmail.errors import LedgerBusyError
 from bulkmail.ledger.contents import Contents
 from bulkmail.ledger.decisions import Decisions
 from bulkmail.ledger.ledger import Ledger
-from bulkmail.ledger.postgres.connection import PostgresDatabase
+from bulkmail.ledger.postgres.connection import LockedError, PostgresDatabase
 from bulkmail.ledger.postgres.enrolment import enrol
 from bulkmail.ledger.postgres.opening import LOCK, migrate
 from bulkmail.ledger.postgres.view import senders
@@ -93,9 +93,7 @@ class PostgresLedger(Ledger):
             with self._db.transaction():
                 self._db.execute(f"SET LOCAL lock_timeout = '{BUSY_SECONDS}s'")
                 self._db.execute("SELECT pg_advisory_lock(?, hashtext(?))", (LOCK, campaign))
-        except LedgerError as error:
-            if not isinstance(error.__cause__, psycopg.errors.LockNotAvailable):
-                raise
+        except LockedError:
             raise LedgerBusyError(
                 f'"{campaign}" is being prepared elsewhere, or somebody decides about it, in'
                 f" {self.name}. Let them finish"
@@ -163,6 +161,8 @@ class PostgresLedger(Ledger):
     def cancel(self, campaign: CampaignRecord, now: float) -> int:
         with self._transaction():
             self._keep_workers_out(campaign)
+            self._take_back(campaign)
+            self._db.execute("UPDATE campaign SET is_open = false WHERE id = ?", (campaign.id,))
             return super().cancel(campaign, now)
 
     # -- runs ------------------------------------------------------------------------------------
@@ -201,8 +201,7 @@ class PostgresLedger(Ledger):
         """
         for file in files:
             self._db.execute("INSERT INTO shared_file VALUES (?, ?) ON CONFLICT DO NOTHING", file)
-        self._db.execute("DELETE FROM shard WHERE campaign_id = ?", (campaign.id,))
-        self._queue.clear(self._db.connection, campaign.id)
+        self._take_back(campaign)
         self._db.execute(
             "UPDATE campaign SET is_open = true, content_id = ?, edition = ?, stopped_for = '',"
             " plan = plan + 1 WHERE id = ?",
@@ -218,6 +217,11 @@ class PostgresLedger(Ledger):
         shards = [id_ for [id_] in self._db.execute(_CUT, values)]
         self._queue.enqueue(self._db.connection, campaign.id, shards, after_seconds)
         return len(shards)
+
+    def _take_back(self, campaign: CampaignRecord) -> None:
+        """Whatever was handed out of it."""
+        self._db.execute("DELETE FROM shard WHERE campaign_id = ?", (campaign.id,))
+        self._queue.clear(self._db.connection, campaign.id)
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:

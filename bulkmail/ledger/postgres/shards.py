@@ -5,15 +5,15 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-import psycopg
-
 from bulkmail.errors import LedgerError
 from bulkmail.ledger.claims import SELECT_RECIPIENT, recipient
 from bulkmail.ledger.outcomes import grant_rows, in_kinds
-from bulkmail.ledger.postgres.connection import PostgresDatabase
+from bulkmail.ledger.postgres.connection import LockedError, PostgresDatabase
 from bulkmail.ledger.records import CampaignRecord
 from bulkmail.ledger.view import find_campaign, marks
 from bulkmail.model import Intent, Recipient, Settlement, State
+
+CLEARED_AT_ONCE = 10_000
 
 _LOST, _STRAYED = "BM001", "BM002"
 """What the function `record` raises, see the migration."""
@@ -30,6 +30,12 @@ RETURNING campaign_id, epoch, first_id, last_id
 _RANGE = "campaign_id = ? AND id BETWEEN ? AND ?"
 _UNSENT = f"{_RANGE} AND state IN ('pending', 'deferred')"
 _UNSETTLED = f"{_RANGE} AND state IN ('pending', 'deferred', 'in_flight')"
+
+_RETRIES = """
+SELECT min(due_at), bool_and(state = 'deferred') FROM shard JOIN recipient
+    ON recipient.campaign_id = shard.campaign_id AND recipient.id BETWEEN first_id AND last_id
+WHERE shard.campaign_id = ? AND state IN ('pending', 'deferred', 'in_flight')
+"""
 
 _RECORD = f"SELECT record({marks(range(22))})"
 
@@ -88,7 +94,6 @@ class Lease:
     ) -> None:
         self._db = db
         self._seconds = seconds
-        db.execute("DELETE FROM worker WHERE lease_until < clock_timestamp() - interval '1 day'")
         [self.worker_id] = db.execute(
             "INSERT INTO worker (name, started_at, has_files, lease_until)"
             " VALUES (?, ?, ?, clock_timestamp() + make_interval(secs => ?)) RETURNING id",
@@ -111,6 +116,20 @@ class Lease:
             "UPDATE worker SET lease_until = clock_timestamp() WHERE id = ?", (self.worker_id,)
         )
 
+    def clear_away(self) -> bool:
+        """A portion of what says nothing any more: workers that are long gone, and old grants (no
+        quota's period is longer than a day). Whether there may be more.
+        """
+        self._db.execute(
+            "DELETE FROM worker WHERE lease_until < clock_timestamp() - interval '1 day'"
+        )
+        number: int = self._db.execute(
+            "DELETE FROM granted WHERE ctid = ANY(ARRAY("
+            "SELECT ctid FROM granted WHERE second < ? LIMIT ? FOR UPDATE SKIP LOCKED))",
+            (int(time.time()) - 2 * 86400, CLEARED_AT_ONCE),
+        ).rowcount
+        return number == CLEARED_AT_ONCE
+
     def open_campaigns(self) -> list[int]:
         """Those that may be sent now."""
         rows = self._db.execute("SELECT id FROM campaign WHERE is_open ORDER BY id")
@@ -126,17 +145,18 @@ class Lease:
         return int(people), int(workers)
 
     def next_retry_at(self, campaign_id: int) -> float | None:
-        """When the first retry is due, if that is all that is left of it and nobody has a shard of
-        it; in seconds since the epoch.
+        """When the first retry is due, if that is all that is left of its plan and nobody has a
+        shard of it; in seconds since the epoch.
         """
-        [at] = self._db.execute(
-            "SELECT min(due_at) FROM recipient WHERE campaign_id = ? AND state = 'deferred'"
-            " AND NOT EXISTS (SELECT 1 FROM recipient WHERE campaign_id = ? AND state = 'pending')"
-            " AND NOT EXISTS (SELECT 1 FROM shard JOIN worker ON worker.id = worker_id"
+        [held] = self._db.execute(
+            "SELECT EXISTS (SELECT 1 FROM shard JOIN worker ON worker.id = worker_id"
             " WHERE campaign_id = ? AND lease_until > clock_timestamp())",
-            (campaign_id, campaign_id, campaign_id),
+            (campaign_id,),
         ).fetchone()
-        return None if at is None else float(at)
+        if held:
+            return None
+        at, is_all = self._db.execute(_RETRIES, (campaign_id,)).fetchone()
+        return float(at) if is_all else None
 
     def campaign(self, campaign_id: int) -> Handed:
         """What was planned last for it."""
@@ -167,10 +187,8 @@ class Lease:
         try:
             with self._db.transaction():
                 return self._take(shard_id)
-        except LedgerError as error:
-            if isinstance(error.__cause__, psycopg.errors.LockNotAvailable):
-                raise ShardBusyError(str(error)) from None
-            raise
+        except LockedError as error:
+            raise ShardBusyError(str(error)) from None
 
     def _take(self, shard_id: int) -> Shard | None:
         found = self._db.execute(
@@ -199,6 +217,8 @@ class Lease:
             self._db.execute(
                 "SELECT 1 FROM campaign WHERE id = ? FOR NO KEY UPDATE", (shard.campaign_id,)
             )
+            # First, since of what came late only the next statement sees all; see `settle_late`.
+            self._db.execute("SELECT 1 FROM shard WHERE id = ? FOR UPDATE", (shard.id,))
             where = (shard.campaign_id, shard.first_id, shard.last_id)
             finished = self._db.execute(
                 "DELETE FROM shard WHERE id = ? AND epoch = ? AND NOT EXISTS"

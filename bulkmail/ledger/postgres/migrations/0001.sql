@@ -132,6 +132,8 @@ CREATE TABLE granted (
     PRIMARY KEY (account, domain, second, worker_id)
 );
 
+CREATE INDEX granted_second ON granted USING brin (second);  -- to clear away old ones
+
 -- One outcome of a message that this process sent, in the words of bulkmail.model.Settlement.
 CREATE FUNCTION settle(
     p_id bigint, p_state text, p_due_at double precision, p_phase text, p_reply text,
@@ -255,15 +257,18 @@ END $$;
 -- What was heard of an attempt after the connection or the lease was lost. If nobody else has
 -- decided about that attempt, it counts; else it is kept beside what they decided. It may stand there
 -- already: a connection can be lost after the commit. That nothing was sent is kept only where
--- somebody doubted it.
+-- somebody doubted it. Who would be sent to again stays in doubt, with what was heard as the reason,
+-- if their shard is done: nobody would send to them before the next plan.
 CREATE FUNCTION settle_late(
     p_id bigint, p_begun_at double precision, p_state text, p_due_at double precision,
     p_phase text, p_reply text, p_reason text, p_at double precision
 ) RETURNS boolean LANGUAGE plpgsql AS $$
 DECLARE
     now_in text;
+    of_campaign bigint;
+    counts boolean;
 BEGIN
-    SELECT state INTO now_in FROM recipient
+    SELECT state, campaign_id INTO now_in, of_campaign FROM recipient
     WHERE id = p_id AND last_attempt_at = p_begun_at FOR UPDATE;
     IF now_in = 'in_flight' THEN
         RETURN settle(p_id, p_state, p_due_at, p_phase, p_reply, p_reason, false, p_at) = 1;
@@ -271,14 +276,24 @@ BEGIN
     IF now_in = p_state OR p_state = 'pending' AND now_in IS DISTINCT FROM 'in_doubt' THEN
         RETURN now_in IS NOT NULL;
     END IF;
-    IF now_in = 'in_doubt' AND p_state <> 'in_doubt'
-        OR now_in IN ('pending', 'deferred') AND p_state = 'accepted' THEN
+    counts := now_in = 'in_doubt' AND p_state <> 'in_doubt'
+        OR now_in IN ('pending', 'deferred') AND p_state = 'accepted';
+    IF counts AND p_state IN ('pending', 'deferred') THEN
+        -- Until this commit nobody finishes the shard; see `Lease.finish`.
+        PERFORM 1 FROM shard
+        WHERE campaign_id = of_campaign AND p_id BETWEEN first_id AND last_id FOR KEY SHARE;
+        counts := FOUND;
+    END IF;
+    IF counts THEN
         -- Its attempt was counted, and its doubt is an event that stays.
         UPDATE recipient
         SET state = p_state, due_at = p_due_at, phase = p_phase, reply = p_reply, reason = p_reason,
             in_doubt_events = in_doubt_events - 1, consented = 0,
             attempts = attempts - CASE WHEN p_state = 'pending' THEN 1 ELSE 0 END,
             content_id = CASE WHEN p_state = 'accepted' THEN content_id END
+        WHERE id = p_id;
+    ELSIF now_in = 'in_doubt' THEN
+        UPDATE recipient SET reason = 'heard after the others were done: ' || p_reason
         WHERE id = p_id;
     END IF;
     IF EXISTS (
