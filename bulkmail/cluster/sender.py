@@ -10,7 +10,7 @@ from bulkmail.delivery import Delivery, Stop
 from bulkmail.delivery.seams import Composer
 from bulkmail.errors import ExitStatus
 from bulkmail.ledger.postgres.rates import SharedPaces
-from bulkmail.ledger.postgres.sending import ShardLedger
+from bulkmail.ledger.postgres.sending import Leftover, ShardLedger
 from bulkmail.ledger.postgres.shards import Shard
 from bulkmail.model import Outcome, Recipient, State, Submission
 from bulkmail.transport import SubmissionServer
@@ -75,8 +75,8 @@ class Sender:
 
     async def send(self, shard: Shard) -> float | None:
         """None once everybody there is settled and recorded; else when those who are left may be
-        sent to, in seconds since the epoch. Raises LedgerError if something cannot be recorded:
-        then nobody else may have the shard before it was tried again.
+        sent to, in seconds since the epoch, or infinity: see `give_up`. Raises LedgerError if
+        something cannot be recorded: then nobody else may have the shard before it was tried again.
         """
         if shard.plan != self.plan:
             self.close(Stop(ExitStatus.CONTINUE, "it was planned anew"))
@@ -89,6 +89,15 @@ class Sender:
             raise self.ledger.commits.failure
         self.ledger.forget(shard)
         return at
+
+    def leftovers(self) -> list[Leftover]:
+        """Shards that it holds for such alone who wait."""
+        return self.ledger.leftovers(self._delivery.held_up())
+
+    def give_up(self, shard: Shard) -> None:
+        """One of these: `send` returns infinity, as nobody knows when it is best to send them."""
+        self._delivery.drop({one.id for one in shard.recipients})
+        self.ledger.give_up(shard)
 
     def close(self, stop: Stop) -> None:
         """Nothing of the campaign is to be sent any more: all is done, or else `stop` says why."""

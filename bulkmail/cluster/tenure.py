@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import math
 import os
 import socket
 import time
@@ -17,6 +18,7 @@ from psycopg import AsyncConnection
 
 from bulkmail.campaign.edition import campaign_of
 from bulkmail.cluster.observing import Event, Observer, Vitals
+from bulkmail.cluster.rotation import rotate
 from bulkmail.cluster.sender import Sender
 from bulkmail.compose.message import Composer
 from bulkmail.compose.templates import RenderError
@@ -166,6 +168,7 @@ class Tenure:
             asyncio.create_task(self._renew()),
             asyncio.create_task(self._attend()),
             asyncio.create_task(self._engine.run()),
+            asyncio.create_task(rotate(self._senders)),
         ]
         while not self._told.is_set():
             self._raise_what_failed()
@@ -231,7 +234,7 @@ class Tenure:
         """Waits for so long until it has given back what it handed out."""
         if not self._tasks:
             return
-        _, attending, engine = self._tasks
+        _, attending, engine, _ = self._tasks
         attending.cancel()
         self._engine.stop()
         await asyncio.wait([engine], timeout=seconds)
@@ -434,6 +437,8 @@ class Tenure:
             return
         if at is not None:
             await self._ask(self._lease.hand_back, shard)
+        if at == math.inf:
+            return  # as one that nobody has it is queued anew, after all others
         raise Again(at - time.time() if at is not None else 0.0)
 
     async def _sent(self, campaign_id: int, shard: Shard) -> float | None:

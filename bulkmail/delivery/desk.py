@@ -170,7 +170,7 @@ class Desk:
     def look_again(self) -> None:
         """Whoever waits asks the ledger once more."""
         self.closed, self.is_empty = None, False
-        self._queues.tell()
+        self._queues.look_again()
 
     def clock(self) -> float:
         """Seconds since the epoch, which never go back."""

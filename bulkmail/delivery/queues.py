@@ -9,6 +9,7 @@ import heapq
 import math
 import time
 from collections import deque
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from bulkmail.delivery.seams import Ledger
@@ -101,6 +102,21 @@ class Queues:
         if (queue := self._apart.get(recipient.domain)) is not None:
             self._look(queue, self._monotonic(due_at), NEXT_RETRY)
         self.tell()
+
+    def look_again(self) -> None:
+        """Asks the ledger once more for everyone, also of domains that are apart."""
+        for domain, queue in self._apart.items():
+            self._look(queue, self._now(), self._why(domain))
+        self.tell()
+
+    def held_up(self) -> set[int]:
+        """The ids of those in memory whose domain is apart."""
+        return {one.id for queue in self._apart.values() for one in queue.claimed}
+
+    def drop(self, ids: Collection[int]) -> None:
+        """Forgets those of them whom others are to send to."""
+        for queue in self._apart.values():
+            queue.claimed = deque(one for one in queue.claimed if one.id not in ids)
 
     def tell(self) -> None:
         """Wakes whoever waits for what `take` said."""

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from bulkmail.delivery.desk import Desk, Halt, come_back
 from bulkmail.delivery.queues import Queues
@@ -38,8 +38,8 @@ class Delivery:
     ) -> None:
         self._limits = limits
         self._halt = Halt()
-        queues = Queues(ledger, domain_paces)
-        self._desk = Desk(queues, pace, domain_paces, limits, self._halt, on_waiting)
+        self._queues = Queues(ledger, domain_paces)
+        self._desk = Desk(self._queues, pace, domain_paces, limits, self._halt, on_waiting)
         self._shared = Shared(
             ledger,
             server,
@@ -82,6 +82,14 @@ class Delivery:
     def look_again(self) -> None:
         """Somebody may be claimed who could not be before."""
         self._desk.look_again()
+
+    def held_up(self) -> set[int]:
+        """The ids of those who were claimed and wait for nothing but their domain's turn."""
+        return self._queues.held_up()
+
+    def drop(self, ids: Collection[int]) -> None:
+        """Forgets those of them: they are not sent to from here."""
+        self._queues.drop(ids)
 
     def abort(self, cause: str) -> None:
         """Waits for nothing: what may have been taken is in doubt, the rest is released."""

@@ -2,11 +2,13 @@
 
 import asyncio
 import heapq
+import math
 import time
 from bisect import bisect
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 from bulkmail.ledger.group import Commits
 from bulkmail.ledger.postgres.connection import PostgresDatabase
@@ -31,6 +33,20 @@ class _Held:
     done: asyncio.Future[float | None]
     left: int
     deferred: int = 0
+    since: float = field(default_factory=time.monotonic)
+    gave: bool = False
+
+
+class Leftover(NamedTuple):
+    """A shard that is held `since` then, in monotonic time, and of which only such are left who
+    wait: for the turn of their domain, one of `domains`, or to be tried again. `gave`: others were
+    left when it was taken.
+    """
+
+    shard: Shard
+    since: float
+    domains: set[str]
+    gave: bool
 
 
 @dataclass(slots=True)
@@ -80,7 +96,8 @@ class ShardLedger:
 
     def add(self, shard: Shard) -> asyncio.Future[float | None]:
         """Takes the recipients of `shard` in. Done once each is settled, with None; or with when
-        the first who is left is due, if that is long, in seconds since the epoch.
+        the first who is left is due, if that is long, in seconds since the epoch; or, if it is
+        given up, with infinity.
         """
         done: asyncio.Future[float | None] = asyncio.get_running_loop().create_future()
         held = _Held(shard, done, len(shard.recipients))
@@ -92,6 +109,7 @@ class ShardLedger:
                 self._defer(one, one.due_at, held)
             else:
                 self._queue(one.domain).pending.append(one)
+                held.gave = held.gave or one.domain not in self._queues
         self._look_at(held)
         self.on_news()
         return done
@@ -102,6 +120,32 @@ class ShardLedger:
         """
         for held in tuple(self._held.values()):
             self._end(held, at)
+
+    def leftovers(self, held_up: Collection[int]) -> list[Leftover]:
+        """None while others can be claimed. `held_up` are those who were, and wait for nothing but
+        the turn of their domain.
+        """
+        if self._queues[None].pending:
+            return []
+        waiting = set(held_up)
+        for domain, queue in self._queues.items():
+            waiting.update(id_ for _, id_ in queue.deferred)
+            if domain is not None:
+                waiting.update(one.id for one in queue.pending)
+        busy = {held.shard.id for id_, held in self._of.items() if id_ not in waiting}
+        found = {
+            id_: Leftover(held.shard, held.since, set(), held.gave)
+            for id_, held in self._held.items()
+            if id_ not in busy
+        }
+        for id_, held in self._of.items():
+            if held.shard.id in found:
+                found[held.shard.id].domains.add(self._people[id_].domain)
+        return list(found.values())
+
+    def give_up(self, shard: Shard) -> None:
+        """Ends one of these: others are to send to whoever is left there, whenever they can."""
+        self._end(self._held[shard.id], math.inf)
 
     def forget(self, shard: Shard) -> None:
         """All of it is recorded."""

@@ -1,0 +1,92 @@
+"""Domains that must wait, on workers: they hold up nobody else, and everybody's turn comes."""
+
+import asyncio
+import time
+
+import pytest
+
+from bulkmail.cluster.rotation import to_give_up
+from bulkmail.ledger.postgres.sending import Leftover
+from bulkmail.ledger.postgres.shards import Shard
+
+from .conftest import Project, RecordingServer, StartServer
+
+PEOPLE = 240
+"""In twelve shards, of which a worker holds four."""
+
+
+def slow(server: RecordingServer) -> int:
+    return sum("@slow.example" in path for path in server.paths)
+
+
+def people(project: Project, slow: list[bool]) -> None:
+    rows = [f"p{n}@{'slow' if one else f'd{n}'}.example,Kim" for n, one in enumerate(slow)]
+    project.people(*rows)
+
+
+@pytest.mark.parametrize(
+    "order",
+    [
+        [n < PEOPLE // 2 for n in range(PEOPLE)],
+        [n % 2 == 0 for n in range(PEOPLE)],
+    ],
+    ids=["sorted by domain", "mixed"],
+)
+async def test_others_do_not_wait_for_a_slow_domain(
+    project: Project, serve: StartServer, postgres_url: str, order: list[bool]
+) -> None:
+    server = await serve()
+    people(project, order)
+    project.campaign(server, more=f"ledger: {postgres_url}\nrate_per_domain: {{slow.example: 4/s}}")
+    assert (await project.bulkmail("run", "letter.yaml", "--yes", "--detach")).status == 0
+    worker = await project.start("worker", "--ledger", postgres_url)
+    async with asyncio.timeout(60):
+        while len(server.paths) - slow(server) < PEOPLE // 2:
+            await asyncio.sleep(0.01)
+    assert slow(server) < PEOPLE // 4
+    before, at = slow(server), time.monotonic()
+    await asyncio.sleep(3)  # its turns go on, whichever shards are given up and come again
+    assert slow(server) - before >= 2 * (time.monotonic() - at)
+    worker.terminate()
+    assert await worker.wait() == 143
+    assert len(server.paths) == len(set(server.paths))
+    project.campaign(server, more=f"ledger: {postgres_url}")
+    assert (await project.bulkmail("run", "letter.yaml", "--yes")).status == 0
+    assert len(server.paths) == len(set(server.paths)) == PEOPLE
+
+
+async def test_a_domain_that_had_to_wait_is_sent_to_when_it_comes_again(
+    project: Project, serve: StartServer, postgres_url: str
+) -> None:
+    """In a later shard, after a while in which nobody of it was left."""
+    server = await serve()
+    people(project, [n % 20 < 2 and not 80 <= n < 160 for n in range(PEOPLE)])
+    more = f"ledger: {postgres_url}\nrate_per_domain: {{slow.example: 20/s}}"
+    project.campaign(server, rate="120/s", more=more)
+    process = await project.start("run", "letter.yaml", "--yes")
+    out, err = await asyncio.wait_for(process.communicate(), 60)
+    assert process.returncode == 0, err.decode()
+    assert len(server.paths) == len(set(server.paths)) == PEOPLE, out.decode()
+
+
+def leftover(number: int, *domains: str, campaign: int = 1) -> Leftover:
+    return Leftover(
+        Shard(number, campaign, 1, 1, number, number, [], 0), float(number), set(domains), True
+    )
+
+
+@pytest.mark.parametrize(
+    ("leftovers", "given_up"),
+    [
+        ([], []),
+        ([leftover(1, "a"), leftover(2, "a")], []),
+        ([leftover(1, "a"), leftover(2, "a"), leftover(3, "b")], [2]),
+        ([leftover(1, "a", "b"), leftover(2, "b"), leftover(3, "c"), leftover(4, "a")], [2, 4]),
+        ([leftover(1, "a"), leftover(2, "b"), leftover(3, "c"), leftover(4, "d")], [1, 2]),
+        ([leftover(1, "a"), leftover(2, "a", campaign=2), leftover(3, "a")], [3]),
+    ],
+)
+def test_leftovers_of_different_domains_are_kept(
+    leftovers: list[Leftover], given_up: list[int]
+) -> None:
+    assert [one.shard.id for one in to_give_up(leftovers)] == given_up
