@@ -16,9 +16,10 @@ import pytest
 from bulkmail import engine
 from bulkmail.campaign import read_campaign
 from bulkmail.campaign.edition import edition_of
+from bulkmail.cluster.charge import Charge
 from bulkmail.cluster.observing import Event, Observer
 from bulkmail.cluster.sender import Sender
-from bulkmail.cluster.tenure import Charge, Tenure
+from bulkmail.cluster.tenure import Tenure
 from bulkmail.cluster.worker import Worker
 from bulkmail.compose.message import Composer
 from bulkmail.delivery import Stop

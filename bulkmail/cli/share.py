@@ -13,8 +13,8 @@ from bulkmail.cli.plan import Plan
 from bulkmail.cli.progress import RunProgress
 from bulkmail.cli.signals import ended_by_signals
 from bulkmail.cli.unread import may_be_unread
+from bulkmail.cluster.charge import Charge
 from bulkmail.cluster.observing import Event, Observer
-from bulkmail.cluster.tenure import Charge
 from bulkmail.cluster.worker import Worker
 from bulkmail.delivery import Stop
 from bulkmail.delivery.desk import come_back

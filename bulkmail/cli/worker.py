@@ -14,9 +14,9 @@ from bulkmail.cli.signals import ended_by_signals
 from bulkmail.errors import SecretError
 
 if TYPE_CHECKING:
+    from bulkmail.cluster.charge import Charge
     from bulkmail.cluster.metrics import Metrics, MetricsServer
     from bulkmail.cluster.observing import Vitals
-    from bulkmail.cluster.tenure import Charge
 
 
 def _host_and_port(
@@ -78,8 +78,8 @@ def worker(
     """
     try:
         from bulkmail.cli.log import Log
+        from bulkmail.cluster.charge import Charge
         from bulkmail.cluster.observing import Event, Observer, Observers, Vitals
-        from bulkmail.cluster.tenure import Charge
     except ModuleNotFoundError as error:
         raise options.without_postgres(error) from None
     logging.getLogger("pgqueuer").setLevel(logging.CRITICAL)

@@ -4,8 +4,9 @@ import asyncio
 import logging
 from contextlib import suppress
 
+from bulkmail.cluster.charge import Charge
 from bulkmail.cluster.observing import Event
-from bulkmail.cluster.tenure import Charge, Tenure
+from bulkmail.cluster.tenure import Tenure
 from bulkmail.delivery import Stop
 from bulkmail.errors import LedgerError
 from bulkmail.ledger.postgres.connection import ConnectionLostError
@@ -33,15 +34,15 @@ class Worker:
         pause = FIRST_PAUSE
         while True:
             try:
-                self._tenure = Tenure(self._charge, self._late)
-                async with self._tenure:
+                async with Tenure(self._charge, self._late) as tenure:
+                    self._tenure = tenure
                     pause = FIRST_PAUSE
                     if self._stop is not None:
-                        self._tenure.end(self._stop)
-                    await self._tenure.hold()
+                        tenure.end(self._stop)
+                    await tenure.hold()
                 if not self._late or self._aborted:
-                    return self._tenure.stop
-                self._stop = self._stop or self._tenure.stop
+                    return tenure.stop
+                self._stop = self._stop or tenure.stop
             except (ConnectionLostError, LeaseLostError) as error:
                 self._lost(error)
             if self._told.is_set() and (self._aborted or not self._late):
