@@ -90,3 +90,19 @@ def test_leftovers_of_different_domains_are_kept(
     leftovers: list[Leftover], given_up: list[int]
 ) -> None:
     assert [one.shard.id for one in to_give_up(leftovers)] == given_up
+
+
+@pytest.mark.parametrize("shared", [True, False])
+async def test_a_run_in_which_all_who_are_left_must_wait_for_long_says_when_to_come_back(
+    project: Project, serve: StartServer, postgres_url: str, *, shared: bool
+) -> None:
+    """The same with a ledger in a file."""
+    server = await serve()
+    people(project, [n < PEOPLE // 2 for n in range(PEOPLE)])
+    ledger = f"ledger: {postgres_url}\n" if shared else ""
+    project.campaign(server, more=f"{ledger}rate_per_domain: {{slow.example: 4/h}}")
+    process = await project.start("run", "letter.yaml", "--yes", "--wait", "10m")
+    _, err = await asyncio.wait_for(process.communicate(), 90)
+    assert process.returncode == 75
+    assert "stopped: the rate of slow.example allows the next message on 20" in err.decode()
+    assert (slow(server), len(server.paths)) == (4, PEOPLE // 2 + 4)

@@ -94,6 +94,13 @@ class Sender:
         """Shards that it holds for such alone who wait."""
         return self.ledger.leftovers(self._delivery.held_up())
 
+    def next_turn(self) -> tuple[float, str] | None:
+        """When the next one of those whom it holds may go, in seconds since the epoch, and why not
+        before; None while some may go now.
+        """
+        is_waiting = 0 < self.ledger.shards == len(self.leftovers())
+        return self._delivery.next_turn() if is_waiting else None
+
     def give_up(self, shard: Shard) -> None:
         """One of these: `send` returns infinity, as nobody knows when it is best to send them."""
         self._delivery.drop({one.id for one in shard.recipients})

@@ -35,8 +35,10 @@ UNATTENDED_SECONDS = 5.0
 """So often it looks for shards that the engine does not know of."""
 CLEAR_AWAY_SECONDS = 3600.0
 """So often it clears away what says nothing any more."""
-RETRIES_SECONDS = 5.0
-"""So often a run that has nothing to send looks for when to come back."""
+COME_BACK_SECONDS = 5.0
+"""So often a run that sends nothing looks for when to come back, and for so long nobody was to be
+sent to before the wait is over.
+"""
 BUSY_SECONDS = 1.0
 """A shard that cannot be taken yet is handed out again after so long."""
 ENGINE_SECONDS = 10.0
@@ -228,8 +230,8 @@ class Tenure:
         self._charge.vitals.shards = sum(sender.ledger.shards for sender in senders.values())
         self._charge.vitals.sessions = sum(sender.sessions for sender in senders.values())
         self._engine.send(self._campaigns.to_be_sent(opened))
-        if only is not None and opened and not senders:
-            await self._look_for_retries(only)
+        if only is not None and opened:
+            await self._look_whether_to_come_back(only)
         to_end = self._charge.until_idle or only is not None
         return to_end and not opened and not senders
 
@@ -241,14 +243,27 @@ class Tenure:
             people, workers = await self._ask(self._lease.left, campaign_id)
             self._charge.observer.left(self._campaigns.name(campaign_id), people, workers)
 
-    async def _look_for_retries(self, campaign_id: int) -> None:
-        """Ends, to come back, if nobody is left but who is to be tried again after the wait."""
-        if time.monotonic() < self._looks_at:
+    async def _look_whether_to_come_back(self, campaign_id: int) -> None:
+        """Ends if nobody is left but who is to be sent to after the wait."""
+        now = time.monotonic()
+        sender = self._campaigns.senders.get(campaign_id)
+        turn = sender.next_turn() if sender is not None else None
+        if sender is not None and (turn is None or self._is_soon(turn[0])):
+            self._looks_at = now + COME_BACK_SECONDS
+        if now < self._looks_at:
             return
-        self._looks_at = time.monotonic() + RETRIES_SECONDS
-        at = await self._ask(self._lease.next_retry_at, campaign_id)
-        if at is not None and at - time.time() > self._charge.wait_seconds:
-            self.end(come_back(NEXT_RETRY, at))
+        self._looks_at = now + COME_BACK_SECONDS
+        if turn is None:
+            at = await self._ask(self._lease.next_retry_at, campaign_id)
+            turn = None if at is None else (at, NEXT_RETRY)
+        elif not await self._ask(self._lease.is_alone_with, campaign_id):
+            turn = None
+        if turn is not None and not self._is_soon(turn[0]):
+            at, why = turn
+            self.end(come_back(why, at))
+
+    def _is_soon(self, at: float) -> bool:
+        return at - time.time() <= self._charge.wait_seconds
 
     # -- shards ----------------------------------------------------------------------------------
 

@@ -109,6 +109,15 @@ class Queues:
             self._look(queue, self._now(), self._why(domain))
         self.tell()
 
+    def next_turn(self) -> tuple[float, str] | None:
+        """When the first domain that is apart is looked at, in seconds since the epoch, and why not
+        before.
+        """
+        queue = min(self._apart.values(), key=lambda queue: queue.looks_at, default=None)
+        if queue is None or queue.looks_at == math.inf:
+            return None
+        return self.clock() + queue.looks_at - self._now(), queue.why
+
     def held_up(self) -> set[int]:
         """The ids of those in memory whose domain is apart."""
         return {one.id for queue in self._apart.values() for one in queue.claimed}

@@ -83,6 +83,12 @@ class Delivery:
         """Somebody may be claimed who could not be before."""
         self._desk.look_again()
 
+    def next_turn(self) -> tuple[float, str] | None:
+        """When the first domain that must wait has its turn, in seconds since the epoch, and why
+        not before.
+        """
+        return self._queues.next_turn()
+
     def held_up(self) -> set[int]:
         """The ids of those who were claimed and wait for nothing but their domain's turn."""
         return self._queues.held_up()

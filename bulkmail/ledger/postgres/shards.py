@@ -158,6 +158,16 @@ class Lease:
         at, is_all = self._db.execute(_RETRIES, (campaign_id,)).fetchone()
         return float(at) if is_all else None
 
+    def is_alone_with(self, campaign_id: int) -> bool:
+        """Whether every shard of it was taken before, and no other living worker has one."""
+        [others] = self._db.execute(
+            "SELECT EXISTS (SELECT 1 FROM shard LEFT JOIN worker ON worker.id = worker_id"
+            " AND worker.id <> ? AND lease_until > clock_timestamp()"
+            " WHERE campaign_id = ? AND (epoch = 0 OR worker.id IS NOT NULL))",
+            (self.worker_id, campaign_id),
+        ).fetchone()
+        return not others
+
     def campaign(self, campaign_id: int) -> Handed:
         """What was planned last for it."""
         name, plan, content_id, edition = self._db.execute(
