@@ -102,6 +102,11 @@ class _Driver(PsycopgDriver):
     async def execute(self, query: str, *args: object) -> str:
         return await self._asking.execute(query, *args)
 
+    async def __aexit__(self, *raised: object) -> None:
+        for listening in tuple(self.tm.tasks):  # or it is waited for, up to a second
+            listening.cancel()
+        await super().__aexit__(*raised)
+
 
 class _Queues(dict[QueueEntrypoint, AbstractEntrypointExecutor]):
     """Those that are asked for shards now. One that was left is still found for what it gave."""
