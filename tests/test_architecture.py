@@ -9,7 +9,7 @@ PACKAGE = Path(bulkmail.__file__).parent
 
 FLOORS = [
     {"errors", "model"},
-    {"address", "pace", "compose", "report", "smtp"},
+    {"address", "pace", "reserved", "compose", "report", "smtp"},
     {"campaign", "engine", "ledger", "sandbox", "transport"},
     {"delivery"},
     {"cluster", "preview"},

@@ -28,7 +28,7 @@ from bulkmail.ledger.postgres.rates import (
     SharedPaces,
 )
 from bulkmail.model import Rate
-from bulkmail.pace import SlotPace, Slots, Units
+from bulkmail.reserved import SlotPace, Slots, Units
 
 from . import test_delivery
 from .conftest import StartServer

@@ -45,7 +45,8 @@ from typing import Any, TypeVar
 from bulkmail.errors import LedgerError
 from bulkmail.ledger.postgres.connection import PostgresDatabase
 from bulkmail.model import Rate
-from bulkmail.pace import CLOCK_DRIFT, DomainPaces, Pace, SlotPace, Slots, Units
+from bulkmail.pace import DomainPaces, Pace
+from bulkmail.reserved import CLOCK_DRIFT, SlotPace, Slots, Units
 
 T = TypeVar("T")
 
