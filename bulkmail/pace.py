@@ -8,7 +8,7 @@ A `Pace` counts for one process; that of one among many is in `bulkmail.reserved
 """
 
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -218,6 +218,15 @@ def rates_of(domain: str, rates: Mapping[str, Sequence[Rate]]) -> Sequence[Rate]
     return rates[domain] if domain in rates else rates.get(EVERY_OTHER, ())
 
 
+Coming = Callable[[int], Iterable[str]]
+"""The domains of up to so many recipients who are likely to be next, in their order."""
+
+
+def nobody(number: int) -> Iterable[str]:
+    """Those who come after the last one."""
+    return ()
+
+
 class DomainPaces:
     """A `Pace` for each domain of recipients that needs one. Domains are in A-labels, lower case.
 
@@ -238,8 +247,8 @@ class DomainPaces:
     def has_rates(self, domain: str) -> bool:
         return bool(rates_of(domain, self._rates))
 
-    async def refill(self, domain: str) -> None:
-        """See `Pace`."""
+    async def refill(self, domain: str, coming: Coming = nobody) -> None:
+        """See `Pace`. For those who are `coming` what they need may be reserved with it."""
 
     def may_go(self, domain: str, now: float) -> bool:
         """Whether one more message to `domain` may go now."""

@@ -109,7 +109,8 @@ class Slots:
         """So many: the first one may be used from `first` to `last`, the others in turn. If none
         could be reserved, there may be one at `first`.
         """
-        self._none_until = -math.inf if number else first
+        next_at = first + number * self._interval
+        self._none_until = -math.inf if number and self.is_dense else next_at
         if last >= first:  # else nobody can tell when: the database was too long in answering
             for index in range(number):
                 late = index * self._interval
@@ -130,9 +131,10 @@ class Units:
     """All the quotas of a pace: so many messages that may go at once, if they do before long."""
 
     def __init__(self, rates: Sequence[Rate]) -> None:
-        self.rates = rates
+        self.rates = tuple(rates)
+        self.reservation = 0
+        """The last one, and how many of it were used."""
         self.used = 0
-        """Of those that were reserved last."""
         most = min((rate.limit for rate in rates), default=0) // PORTIONS_OF_QUOTA
         self._portion = _Portion(max(1, most))
         self._left = 0
@@ -165,9 +167,9 @@ class Units:
         self._left = 0
         return self._portion.next()
 
-    def add(self, until: float, number: int, none_until: float) -> None:
+    def add(self, reservation: int, until: float, number: int, none_until: float) -> None:
         """So many, to be used until then; if none, there may be some at `none_until`."""
-        self.used, self._left, self._until = 0, number, until
+        self.reservation, self.used, self._left, self._until = reservation, 0, number, until
         self._none_until = -math.inf if number else none_until
 
 

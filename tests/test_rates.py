@@ -9,7 +9,8 @@ import struct
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import closing, suppress
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, field
 
 import psycopg
@@ -20,12 +21,12 @@ from hypothesis import strategies as st
 from bulkmail.errors import ExitStatus, LedgerError
 from bulkmail.ledger.postgres.connection import PostgresDatabase
 from bulkmail.ledger.postgres.opening import migrate
-from bulkmail.ledger.postgres.rates import (
+from bulkmail.ledger.postgres.rates import SharedPaces
+from bulkmail.ledger.postgres.reservations import (
     GRACE_SECONDS,
     LATE,
     VALID_SECONDS,
     DatabaseClock,
-    SharedPaces,
 )
 from bulkmail.model import Rate
 from bulkmail.reserved import SlotPace, Slots, Units
@@ -72,7 +73,7 @@ class World:
     def reserve(
         self, worker: Worker, number: int, asking: float, answering: float, lateness: float
     ) -> None:
-        """What the database and `_Reservations.slots` do, with so long for question and answer.
+        """What the database and `Reservations.slots` do, with so long for question and answer.
 
         The worker uses its slots at their times, but first wakes when so much of the first one's
         tolerance is over.
@@ -160,6 +161,15 @@ def test_a_slot_that_was_not_used_in_time_is_forfeited() -> None:
     assert not slots.has(6.1), "one may be free, but is not reserved"
 
 
+def test_after_a_slot_that_is_far_from_the_next_one_nobody_asks_before_its_time() -> None:
+    slots = Slots(Rate(10, 1))
+    slots.add(5.0, 5.03, 1)
+    slots.grant(5.0)
+    next_at = 5.0 + slots.interval_ns / 1e9
+    assert slots.earliest(5.01) == pytest.approx(next_at)
+    assert not slots.is_low(next_at - 0.001) and slots.is_low(next_at)
+
+
 def test_as_much_is_reserved_as_is_used() -> None:
     """All used: twice as much, up to 0.03 seconds' worth. Less than half used: half as much."""
     slots, now = Slots(Rate(1000, 1)), 0.0
@@ -209,11 +219,11 @@ def test_units_go_at_once_but_not_after_their_time() -> None:
     units = pace.units
     assert isinstance(units, Units)
     assert not pace.may_go(0.0)
-    units.add(5.0, 3, 0.0)
+    units.add(1, 5.0, 3, 0.0)
     pace.grant(1.0)
     pace.grant(1.0)
     assert pace.may_go(5.0) and not pace.may_go(5.1)
-    units.add(0.0, 0, 900.0)
+    units.add(0, 0.0, 0, 900.0)
     assert (pace.earliest(6.0), pace.earliest(901.0)) == (900.0, 901.0)
     assert not pace.may_go(901.0)
 
@@ -231,10 +241,11 @@ def url(postgres_url: str) -> Iterator[str]:
 
 @dataclass
 class Taking:
-    """A process of `tests.granting`, and when it was granted something."""
+    """A process of `tests.granting`, when it was granted something, and for which domain."""
 
     process: asyncio.subprocess.Process
     times: list[float] = field(default_factory=list)
+    places: list[int] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.reading = asyncio.create_task(self._read())
@@ -243,7 +254,9 @@ class Taking:
         assert self.process.stdout is not None
         with suppress(asyncio.IncompleteReadError):
             while True:
-                self.times += struct.unpack("d", await self.process.stdout.readexactly(8))
+                at, place = struct.unpack("dq", await self.process.stdout.readexactly(16))
+                self.times.append(at)
+                self.places.append(place)
 
     async def has(self, number: int) -> None:
         """Waits until it was granted so many."""
@@ -270,8 +283,8 @@ async def take(url: str) -> AsyncIterator[Take]:
     """Starts processes that take all that they are granted."""
     started: list[Taking] = []
 
-    async def start(rates: str, worker: int, domain: str = "") -> Taking:
-        command = ("-m", "tests.granting", url, rates, domain, str(worker), "60")
+    async def start(rates: str, worker: int, *domains: str) -> Taking:
+        command = ("-m", "tests.granting", url, rates, ",".join(domains), str(worker), "60")
         pipe = asyncio.subprocess.PIPE
         taking = Taking(await asyncio.create_subprocess_exec(sys.executable, *command, stdout=pipe))
         started.append(taking)
@@ -318,6 +331,28 @@ async def test_a_domain_has_its_rate_over_all_workers(take: Take) -> None:
     assert len(times) > 60, "as much as the other domain alone, but for late wakings"
 
 
+async def test_many_domains_have_their_rates_over_all_workers(take: Take) -> None:
+    """Each reserves for those that come next, in an order of its own, and one stands still."""
+    domains = [f"d{n}.example" for n in range(30)]
+    workers = [await take("10/1", 1, *domains), await take("10/1", 2, *reversed(domains))]
+    for worker in workers:
+        await worker.has(300)
+    os.kill(workers[1].process.pid, signal.SIGSTOP)
+    await workers[0].has(len(workers[0].times) + 300)
+    os.kill(workers[1].process.pid, signal.SIGCONT)
+    await workers[1].has(len(workers[1].times) + 300)
+    for worker in workers:
+        await worker.end()
+    first, second = (list(zip(worker.times, worker.places, strict=True)) for worker in workers)
+    second = [(at, len(domains) - 1 - place) for at, place in second]
+    for place in range(len(domains)):
+        times = sorted(at for at, other in first + second if other == place)
+        assert most_in_a_window(times, 1.0) <= 10
+    times = all_times(*workers)
+    reached = len(times) / (times[-1] - times[0])
+    assert reached >= 10 * len(domains) * 0.6, "few slots are forfeited"
+
+
 async def test_a_quota_is_granted_once_over_all_workers(take: Take) -> None:
     """Each process ends by itself when there is nothing for it within its time."""
     workers = [await take("100/86400", n) for n in range(3)]
@@ -348,6 +383,125 @@ async def test_domains_of_long_ago_are_forgotten(url: str) -> None:
     await shared.close()
 
 
+async def test_a_slot_lies_back_only_if_it_follows_another_one(url: str) -> None:
+    """Whose domain was not written to for a while has the whole tolerance to be used in."""
+    with closing(PostgresDatabase(url)) as db:
+        [now] = db.execute("SELECT nanoseconds()").fetchone()
+        at = {"idle": now - 10**12, "late": now - 10**6, "early": now + 10**12}
+        for domain, next_at in at.items():
+            db.execute("INSERT INTO slot VALUES ('a', ?, 1, ?)", (domain, next_at))
+        asked = ["new", *at]
+        rows = db.execute(
+            "SELECT * FROM reserve_slots('a', ?, ?, ?, ?, ?)",
+            (asked, [1.0] * 4, [100] * 4, [0] * 4, [10**9] * 4),
+        ).fetchall()
+        known = dict(db.execute("SELECT domain, next_at FROM slot").fetchall())
+    found = {asked[place - 1]: row for place, *row in rows}
+    for domain in ("new", "idle"):
+        is_reserved, first_at, read_at = found[domain]
+        assert is_reserved and now < first_at <= read_at
+        assert known[domain] == first_at + 100
+    assert found["late"][:2] == [True, at["late"]] and known["late"] == at["late"] + 100
+    assert found["early"][:2] == [False, at["early"]] and known["early"] == at["early"]
+
+
+ASKED = {
+    "slots": "SELECT * FROM reserve_slots('a', ?, '{1, 1, 1}', '{5, 5, 5}', '{0, 0, 0}', '{0, 0, 0}')",
+    "units": "SELECT * FROM reserve_units_of_each('a', ?, '{1, 1, 1}', '{0, 0, 0}', '{0, 0, 0}', 1,"
+    " 0, '{3600}', '{10}', 0, 0)",
+}
+HELD = {
+    "slots": "SELECT * FROM slot WHERE domain IN ('c', 'd') FOR UPDATE",
+    "units": "SELECT pg_advisory_xact_lock(hashtextextended('a' || chr(10) || domain, 0))"
+    " FROM unnest('{c, d}'::text[]) AS domain",
+}
+WAITING = "SELECT count(*) FROM pg_locks WHERE NOT granted"
+
+
+@pytest.mark.parametrize("what", ["slots", "units"])
+def test_two_who_ask_for_the_same_domains_do_not_wait_for_each_other(url: str, what: str) -> None:
+    """Each has one that the other wants, too, unless both take them in one order."""
+    orders = [["b", "c", "a"], ["a", "d", "b"]]
+    with ExitStack() as stack:
+        dbs = [stack.enter_context(closing(PostgresDatabase(url))) for _ in range(3)]
+        threads = stack.enter_context(ThreadPoolExecutor(2))
+        for domain in "abcd":
+            dbs[0].execute("INSERT INTO slot VALUES ('a', ?, 1, 0)", (domain,))
+        with dbs[0].transaction():
+            dbs[0].execute(HELD[what])
+            asking = [
+                threads.submit(db.execute, ASKED[what], (domains,))
+                for db, domains in zip(dbs[1:], orders, strict=True)
+            ]
+            while dbs[0].execute(WAITING).fetchone() != (2,):
+                time.sleep(0.01)
+        for answer in asking:
+            assert len(answer.result().fetchall()) == 3
+
+
+async def go_through(shared: SharedPaces, domains: list[str], pause: float = 0.0) -> list[int]:
+    """A message to each in turn; for how many who come next something could be reserved."""
+    numbers: list[int] = []
+    for place, domain in enumerate(domains, 1):
+
+        def coming(number: int, place: int = place) -> list[str]:
+            numbers.append(number)
+            return domains[place : place + number]
+
+        while not shared.domain_paces.may_go(domain, now := time.monotonic()):
+            await shared.domain_paces.refill(domain, coming)
+            at = shared.domain_paces.earliest(domain, time.monotonic())
+            await asyncio.sleep(at - time.monotonic())
+        shared.domain_paces.grant(domain, now)
+        await asyncio.sleep(pause)
+    return numbers
+
+
+def statements(url: str, table: str) -> int:
+    """How many wrote the rows of a table last."""
+    with psycopg.connect(url) as db:
+        [[number]] = db.execute(
+            f"SELECT count(DISTINCT xmin::text) FROM bulkmail.{table}"
+        ).fetchall()
+    return int(number)
+
+
+DOMAINS = [f"d{n}.example" for n in range(600)]
+
+
+@pytest.mark.parametrize(("rate", "table"), [(Rate(30, 60), "slot"), (Rate(100, 3600), "reserved")])
+async def test_many_domains_need_few_statements(url: str, rate: Rate, table: str) -> None:
+    shared = SharedPaces(url, "a", 1, [], {"*": [rate]})
+    numbers = await go_through(shared, DOMAINS)
+    await shared.close()
+    assert len(numbers) == statements(url, table) <= 60
+    assert max(numbers) <= 100
+
+
+async def test_who_is_slow_reserves_for_nobody_ahead(url: str) -> None:
+    """Else most slots would be forfeited."""
+    shared = SharedPaces(url, "a", 1, [], {"*": [Rate(10, 1)]})
+    assert await go_through(shared, DOMAINS[:20], pause=0.02) == [0] * 20
+    await shared.close()
+
+
+async def test_when_the_database_s_clock_is_put_all_slots_are_dropped(url: str) -> None:
+    """Also those of domains that this reservation is not for."""
+    shared = SharedPaces(url, "a", 1, [Rate(600, 60)], {"*": [Rate(600, 60)]})
+    paces = shared.domain_paces
+    await shared.pace.refill()
+    await paces.refill("a.example")
+    now = time.monotonic()
+    assert shared.pace.may_go(now) and paces.may_go("a.example", now)
+    clock = shared._reservations._clock
+    clock._least, clock._most = clock._least + 100, clock._most + 100  # as if by 100 seconds
+    await paces.refill("b.example")
+    now = time.monotonic()
+    assert paces.may_go("b.example", now)
+    assert not shared.pace.may_go(now) and not paces.may_go("a.example", now)
+    await shared.close()
+
+
 # -- quotas --------------------------------------------------------------------------------------
 
 
@@ -373,8 +527,8 @@ async def test_what_a_worker_did_not_use_comes_back(url: str) -> None:
     one, other = SharedPaces(url, "a", 1, MANY, {}), SharedPaces(url, "a", 2, MANY, {})
     assert await granted(one, 8) == 8  # 1 + 2 + 4 and one of 8
     assert await granted(other) == 2000 - 15
-    assert one.pace.units is not None and one.pace.units._left == 7  # type: ignore[attr-defined]
-    one.pace.units._until = 0.0  # type: ignore[attr-defined]  # time passes
+    assert one.pace.units is not None and one.pace.units._left == 7
+    one.pace.units._until = 0.0  # time passes
     assert await granted(one, 1) == 1
     await one.close()
     await other.close()
@@ -447,6 +601,18 @@ async def test_equal_rates_of_account_and_domain_do_not_pass_each_other(
     assert await campaign.run(server, paces=(shared.pace, shared.domain_paces)) is None
     await shared.close()
     assert campaign.states() == {"accepted": 12}
+
+
+async def test_a_delivery_to_many_domains_needs_few_statements(
+    serve: StartServer, enrol: Enrol, url: str
+) -> None:
+    """Two people of each domain follow each other: the second ones wait, then go together, too."""
+    server, campaign = await serve(), enrol(300, lambda n: f"p{n}@d{n // 2}.example")
+    shared = SharedPaces(url, server.submission.account, 1, [], {"*": [Rate(30, 10)]})
+    assert await campaign.run(server, paces=(shared.pace, shared.domain_paces)) is None
+    await shared.close()
+    assert campaign.states() == {"accepted": 300}
+    assert statements(url, "slot") <= 50, "of 150 domains"
 
 
 async def test_a_used_up_quota_of_all_workers_ends_the_run(

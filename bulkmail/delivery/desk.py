@@ -230,7 +230,7 @@ class Desk:
             if not isinstance(waited, float):
                 self._queues.put_back(recipient)
                 return waited
-            await self._domain_paces.refill(recipient.domain)
+            await self._domain_paces.refill(recipient.domain, self._queues.coming)
             if self._may_go(recipient, now := self._now()):
                 self._handed_out += 1
                 self.ahead = waited <= 0
@@ -261,7 +261,7 @@ class Desk:
         recipient = granted.recipient
         while not self._halt:
             await self._pace.refill()
-            await self._domain_paces.refill(recipient.domain)
+            await self._domain_paces.refill(recipient.domain, self._queues.coming)
             now = self._now()
             if self._may_go(recipient, now):
                 return self._granted(recipient, now)

@@ -11,6 +11,7 @@ import time
 from collections import deque
 from collections.abc import Collection
 from dataclasses import dataclass, field
+from itertools import islice
 
 from bulkmail.delivery.seams import Ledger
 from bulkmail.model import Recipient
@@ -87,6 +88,17 @@ class Queues:
         if not claimed or (self._agenda and self._agenda[0][0] <= now):
             return None
         return claimed.popleft() if self._paces.may_go(claimed[0].domain, now) else None
+
+    def coming(self, number: int) -> list[str]:
+        """The domains of those in memory who may be next, in their order: up to so many."""
+        now = self._now()
+        due: list[tuple[float, str]] = []
+        while len(due) < number and self._agenda and self._agenda[0][0] <= now:
+            due.append(heapq.heappop(self._agenda))
+        for entry in due:
+            heapq.heappush(self._agenda, entry)
+        others = (one.domain for one in self._others.claimed)
+        return [*(d for _, d in due if self._apart[d].claimed), *islice(others, number - len(due))]
 
     def put_back(self, recipient: Recipient, *, last: bool = False) -> None:
         """Before those who come after them, or as the last of those in memory."""

@@ -13,7 +13,7 @@ Slots that are further apart than the tolerance are reserved only when their tim
 then the database says when one is free. A message that needs one of its account and one of its
 domain waits for the account's, then takes that of the domain: reserved ahead, in any other order,
 both could pass each other for ever. One that is reserved late may lie back by half a tolerance, so
-that the way to the database costs nothing.
+that the way to the database costs nothing; if nobody asked for longer than that, it begins now.
 
 *Rates per hour and day* are quotas. Units of them are reserved to be used within V = 5 seconds; the
 database counts all that were reserved in the last P + V, which covers all that can have been used
@@ -28,9 +28,14 @@ says when a slot begins, the earlier one when it ends; a drift of 0.05 % for eac
 widens it, and makes intervals longer by 0.1 % of the period. If the database's clock is put by hand
 all slots that were reserved are dropped as soon as a worker notices, with its next reservation.
 
-*How many at once.* A worker reserves 0.03 seconds' worth at once, and when it has less than 0.1
-seconds' left, while it uses what it has. The next portion is twice the last one if all was used,
-and half if most was not, so that a slow worker leaves the slots to fast ones.
+*How many at once.* A worker reserves 0.03 seconds' worth at once; of its account when it has less
+than 0.1 seconds' left, while it uses what it has. The next portion is twice the last one if all was
+used, and half if most was not, so that a slow worker leaves the slots to fast ones.
+
+*Many domains.* What one domain lacks is reserved in one statement with what those lack who come
+next: for as many as went within half a tolerance before, so that they can use it before it is
+forfeited, also where they wait for the account. Who is slow reserves for nobody but themselves. All
+lock their rows in one order; slots of a domain are as far apart as if it were asked for alone.
 
 Campaigns of an account that have different rates for the same period go each at its own; together
 they are never faster than the fastest.
@@ -38,76 +43,24 @@ they are never faster than the fastest.
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar
+from functools import partial
+from typing import TypeVar
 
 from bulkmail.errors import LedgerError
-from bulkmail.ledger.postgres.connection import PostgresDatabase
+from bulkmail.ledger.postgres.reservations import Reservations
 from bulkmail.model import Rate
-from bulkmail.pace import DomainPaces, Pace
-from bulkmail.reserved import CLOCK_DRIFT, SlotPace, Slots, Units
+from bulkmail.pace import SPACED_UP_TO_SECONDS, Coming, DomainPaces, nobody
+from bulkmail.reserved import AHEAD_SECONDS, SLOT_TOLERANCE, SlotPace
 
 T = TypeVar("T")
 
-NANO = 1_000_000_000
-VALID_SECONDS = 5.0
-"""For which reserved units of a quota may be used, and …"""
-GRACE_SECONDS = 120.0
-"""… for so many more its worker may tell how many it used, and record what they were used for."""
-FARTHEST_SECONDS = 10.0
-"""Slots that are so far ahead are not reserved: some hundred workers come before this one, or the
-database's clock was put back."""
-LATE = 0.5
-"""The part of the tolerance that a slot may lie back when it is reserved."""
-EXACT_SECONDS = 0.002
-"""If the database's time is known less exactly, it is asked for."""
+MOST_AHEAD = 100
+"""So many who come next, at most, get something together with who needs it."""
 PATIENCE_SECONDS = 30.0
 """If nothing that was reserved for so long was there in time, the database is too slow."""
-
-_FORGET = """
-DELETE FROM slot WHERE (account, domain, period) IN (
-    SELECT account, domain, period FROM slot
-    WHERE account = ? AND next_at < nanoseconds() - 3600 * 1000000000::bigint
-    FOR UPDATE SKIP LOCKED
-)
-"""
-"""Domains that nobody has written to for an hour say nothing any more."""
-
-
-class DatabaseClock:
-    """What this process's monotonic clock says about the database's: how far that is ahead."""
-
-    def __init__(self) -> None:
-        self._least = float("-inf")
-        self._most = float("inf")
-        self._seen_at = 0.0
-        self.times_put = 0
-        """How often it was seen not to have gone on as it did."""
-
-    def saw(self, asked: float, read: float, answered: float) -> None:
-        """The database read its clock as `read` between two times of ours."""
-        drift = (answered - self._seen_at) * CLOCK_DRIFT
-        least = max(self._least - drift, read - answered)
-        most = min(self._most + drift, read - asked)
-        if least > most:
-            self.times_put += 1
-            least, most = read - answered, read - asked
-        self._least, self._most, self._seen_at = least, most, answered
-
-    def is_exact(self, now: float) -> bool:
-        drift = (now - self._seen_at) * CLOCK_DRIFT
-        return self._most - self._least + 2 * drift <= EXACT_SECONDS
-
-    def after(self, at: float) -> float:
-        """Our time at which it is surely `at` or later there."""
-        ours = at - self._least
-        return ours + max(0.0, ours - self._seen_at) * CLOCK_DRIFT
-
-    def before(self, at: float) -> float:
-        """Our time at which it is surely not later than `at` there."""
-        ours = at - self._most
-        return ours - max(0.0, ours - self._seen_at) * CLOCK_DRIFT
 
 
 class SharedPaces:
@@ -127,28 +80,80 @@ class SharedPaces:
         domain_rates: Mapping[str, Sequence[Rate]],
     ) -> None:
         self.failure: LedgerError | None = None
-        self.pace: Pace = SharedPace(self, "", rates)
-        self.domain_paces: DomainPaces = _SharedDomainPaces(self, domain_rates)
-        self._database = _Reservations(url, account, worker_id)
+        self.pace = SharedPace(self, "", rates)
+        self.domain_paces = _SharedDomainPaces(self, domain_rates)
+        self._reservations = Reservations(url, account, worker_id)
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="rates")
+        self._turn = asyncio.Lock()
+        self._lacking: list[SharedPace] = []
+        self._next: asyncio.Task[None] | None = None
+        """Reserves what these lack, as soon as it is its turn."""
         self._tasks: set[asyncio.Task[None]] = set()
+        self._times_put = 0
+        """How often the database's clock was."""
 
     async def close(self) -> None:
         """To be called when no task uses the paces any more."""
         self.failure = self.failure or LedgerError("the rates are not kept any more")
         await asyncio.gather(*self._tasks)
-        await self.in_thread(lambda database: database.close())
+        await self._in_thread(Reservations.close)
         self._executor.shutdown()
 
-    def start(self, reserving: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
-        task = asyncio.get_running_loop().create_task(reserving)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        return task
+    def reserve(self, pace: "SharedPace") -> "asyncio.Task[None]":
+        """Reserves what it lacks, in one statement with what others lack when its turn comes."""
+        if pace.reserving is None or pace.reserving.done():
+            if self._next is None:
+                self._next = asyncio.get_running_loop().create_task(self._reserve())
+                self._tasks.add(self._next)
+                self._next.add_done_callback(self._tasks.discard)
+            self._lacking.append(pace)
+            pace.reserving = self._next
+        return pace.reserving
 
-    async def in_thread(self, function: Callable[["_Reservations"], T]) -> T:
+    async def _reserve(self) -> None:
+        async with self._turn:
+            paces, self._lacking, self._next = self._lacking, [], None
+            try:
+                await self._reserve_slots(paces)
+                await self._reserve_units(paces)
+            except LedgerError as error:
+                self.failure = self.failure or error
+
+    async def _reserve_slots(self, paces: Sequence["SharedPace"]) -> None:
+        now = time.monotonic()
+        asked = [
+            (pace.domain, slots, slots.portion())
+            for pace in paces
+            for slots in pace.slots
+            if slots.is_low(now)
+        ]
+        if not asked:
+            return
+        answers, times_put = await self._in_thread(partial(Reservations.slots, asked=asked))
+        if times_put != self._times_put:  # nobody knows when the earlier ones are
+            self._times_put = times_put
+            self.pace.forget_slots()
+            self.domain_paces.forget_slots()
+        for (_, slots, _), answer in zip(asked, answers, strict=True):
+            slots.add(*answer)
+
+    async def _reserve_units(self, paces: Sequence["SharedPace"]) -> None:
+        """Those who have the same quotas together."""
+        now = time.monotonic()
+        lacking = [
+            (pace.domain, pace.units)
+            for pace in paces
+            if pace.units is not None and pace.units.is_low(now)
+        ]
+        for rates in {units.rates for _, units in lacking}:
+            asked = [(d, units, units.portion()) for d, units in lacking if units.rates == rates]
+            reserving = partial(Reservations.units, rates=rates, asked=asked)
+            for (_, units, _), answer in zip(asked, await self._in_thread(reserving), strict=True):
+                units.add(*answer)
+
+    async def _in_thread(self, function: Callable[[Reservations], T]) -> T:
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._executor, function, self._database)
+        return await loop.run_in_executor(self._executor, function, self._reservations)
 
 
 class SharedPace(SlotPace):
@@ -156,146 +161,85 @@ class SharedPace(SlotPace):
 
     def __init__(self, shared: SharedPaces, domain: str, rates: Sequence[Rate]) -> None:
         super().__init__(rates)
+        self.domain = domain
+        self.reserving: asyncio.Task[None] | None = None
+        """What reserves for it, or did last."""
         self._shared = shared
-        self._domain = domain
-        self._reserving: asyncio.Task[None] | None = None
-        self._told = 0
-        """The last reservation of units."""
-        self._times_put = 0
-        """The database's clock, as far as this one has heard."""
+
+    @property
+    def lacks(self) -> bool:
+        """Whether something must be reserved to know when one more may go."""
+        now = time.monotonic()
+        return not self.may_go(now) and self.earliest(now) <= now
 
     async def refill(self) -> None:
         give_up = time.monotonic() + PATIENCE_SECONDS
-        while not self.may_go(now := time.monotonic()) and self.earliest(now) <= now:
+        while self.lacks:
             if self._shared.failure is not None:
                 raise self._shared.failure
-            if now > give_up:
+            if time.monotonic() > give_up:
                 raise LedgerError(
                     "the database answers too late for the rates to be kept: nothing that was"
                     f" reserved in {PATIENCE_SECONDS:g} s could be used"
                 )
-            await asyncio.shield(self._reserve())
+            await asyncio.shield(self._shared.reserve(self))
 
     def grant(self, at: float) -> None:
+        """More for the account is reserved meanwhile; for a domain when somebody comes."""
         super().grant(at)
-        if self.is_low(at) and self._shared.failure is None:
-            self._reserve()
+        if not self.domain and self.is_low(at) and self._shared.failure is None:
+            self._shared.reserve(self)
 
-    def _reserve(self) -> "asyncio.Task[None]":
-        """Reserves what is lacking, once at a time."""
-        if self._reserving is None or self._reserving.done():
-            self._reserving = self._shared.start(self._reserve_all())
-        return self._reserving
-
-    async def _reserve_all(self) -> None:
-        try:
-            for slots in self.slots:
-                if slots.is_low(time.monotonic()):
-                    await self._reserve_slots(slots)
-            if self.units is not None and self.units.is_low(time.monotonic()):
-                await self._reserve_units(self.units)
-        except LedgerError as error:
-            self._shared.failure = self._shared.failure or error
-
-    async def _reserve_slots(self, slots: Slots) -> None:
-        domain, number = self._domain, slots.portion()
-        got, first, last, times_put = await self._shared.in_thread(
-            lambda database: database.slots(domain, slots, number)
-        )
-        if times_put != self._times_put:  # nobody knows when the earlier ones are
-            self._times_put = times_put
-            for other in self.slots:
-                other.forget()
-        slots.add(first, last, got)
-
-    async def _reserve_units(self, units: Units) -> None:
-        domain, number, told = self._domain, units.portion(), (self._told, units.used)
-        self._told, got, until, none_until = await self._shared.in_thread(
-            lambda database: database.units(domain, units.rates, number, told)
-        )
-        units.add(until, got, none_until)
+    def forget_slots(self) -> None:
+        for slots in self.slots:
+            slots.forget()
 
 
 class _SharedDomainPaces(DomainPaces):
     def __init__(self, shared: SharedPaces, rates: Mapping[str, Sequence[Rate]]) -> None:
         super().__init__(rates)
         self._shared = shared
+        periods = {rate.period_seconds for some in rates.values() for rate in some}
+        tolerances = [p * SLOT_TOLERANCE for p in periods if p <= SPACED_UP_TO_SECONDS]
+        self._soon = min([AHEAD_SECONDS, *(tolerance / 2 for tolerance in tolerances)])
+        """Seconds within which a slot is used that is reserved ahead."""
+        self._granted: deque[float] = deque(maxlen=MOST_AHEAD)
+        """When the last ones were."""
 
-    async def refill(self, domain: str) -> None:
-        if self.has_rates(domain):
-            await self._pace(domain).refill()
+    async def refill(self, domain: str, coming: Coming = nobody) -> None:
+        if not self.has_rates(domain):
+            return
+        pace = self._pace(domain)
+        if pace.lacks and self._shared.failure is None:
+            self._shared.reserve(pace)
+            self._reserve_ahead(coming)
+        await pace.refill()
+
+    def grant(self, domain: str, at: float) -> None:
+        super().grant(domain, at)
+        self._granted.append(at)
 
     def may_go(self, domain: str, now: float) -> bool:
         if domain not in self._paces and self.has_rates(domain):
             return False
         return super().may_go(domain, now)
 
-    def _made(self, domain: str, rates: Sequence[Rate]) -> Pace:
+    def forget_slots(self) -> None:
+        for domain in self._paces:
+            self._pace(domain).forget_slots()
+
+    def _reserve_ahead(self, coming: Coming) -> None:
+        """For as many as went just now, since so many go soon."""
+        now = time.monotonic()
+        number = sum(at > now - self._soon for at in self._granted)
+        for domain in filter(self.has_rates, coming(number)):
+            if (pace := self._pace(domain)).is_low(now):
+                self._shared.reserve(pace)
+
+    def _pace(self, domain: str) -> SharedPace:
+        pace = super()._pace(domain)
+        assert isinstance(pace, SharedPace)
+        return pace
+
+    def _made(self, domain: str, rates: Sequence[Rate]) -> SharedPace:
         return SharedPace(self._shared, domain, rates)
-
-
-class _Reservations:
-    """The database's side, for one thread. Times that it gives are monotonic ones of ours."""
-
-    def __init__(self, url: str, account: str, worker_id: int) -> None:
-        self._url = url
-        self._account = account
-        self._worker_id = worker_id
-        self._db: PostgresDatabase | None = None
-        self._clock = DatabaseClock()
-
-    def slots(self, domain: str, slots: Slots, number: int) -> tuple[int, float, float, int]:
-        """How many, from when until when the first of them may be used, and how often the
-        database's clock was put so far; or none, and from when there may be one.
-        """
-        db, rate = self._opened(), slots.rate
-        self._look_at_clock()
-        asked = time.monotonic()
-        got, first, read = db.execute(
-            "SELECT * FROM reserve_slots(?, ?, ?, ?, ?, ?, ?)",
-            (
-                self._account, domain, rate.period_seconds, slots.interval_ns, number,
-                int(FARTHEST_SECONDS * NANO) if slots.is_dense else 0,
-                int(slots.tolerance * LATE * NANO),
-            ),
-        ).fetchone()  # fmt: skip
-        self._clock.saw(asked, read / NANO, time.monotonic())
-        first_at = first / NANO
-        last = self._clock.before(first_at + slots.tolerance)
-        return got, self._clock.after(first_at), last, self._clock.times_put
-
-    def units(
-        self, domain: str, rates: Sequence[Rate], number: int, told: tuple[int, int]
-    ) -> tuple[int, int, float, float]:
-        """The reservation, how many units it has and until when they may be used, and when there
-        may be some if it has none.
-        """
-        db = self._opened()
-        asked = time.monotonic()
-        id_, units, read, free_at = db.execute(
-            "SELECT * FROM reserve_units(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (
-                self._account, domain, self._worker_id, time.time(),
-                [int(rate.period_seconds * (1 + CLOCK_DRIFT) * NANO) for rate in rates],
-                [rate.limit for rate in rates], number,
-                int(VALID_SECONDS * NANO), int(GRACE_SECONDS * NANO), *told,
-            ),
-        ).fetchone()  # fmt: skip
-        self._clock.saw(asked, read / NANO, time.monotonic())
-        until = self._clock.before(read / NANO + VALID_SECONDS)
-        return id_ or 0, units, until, self._clock.after((free_at or read) / NANO)
-
-    def close(self) -> None:
-        if self._db is not None:
-            self._db.close()
-
-    def _opened(self) -> PostgresDatabase:
-        if self._db is None:
-            self._db = PostgresDatabase(self._url)
-            self._db.execute(_FORGET, (self._account,))
-        return self._db
-
-    def _look_at_clock(self) -> None:
-        if not self._clock.is_exact(asked := time.monotonic()):
-            [read] = self._opened().execute("SELECT nanoseconds()").fetchone()
-            self._clock.saw(asked, read / NANO, time.monotonic())

@@ -337,28 +337,39 @@ CREATE TABLE reserved (
 CREATE INDEX reserved_at ON reserved (account, domain, at);
 CREATE INDEX reserved_untold ON reserved (account, domain, at) WHERE NOT is_told;
 
--- Reserves so many slots (units) that follow each other, if the first one is free within p_within
--- nanoseconds: at first_at, which lies back by p_late at most. Else units is 0, and first_at when one
--- is free. The row is locked first, then the clock is read.
+-- Reserves slots for each of these domains and periods: as many as p_steps, nanoseconds, have room
+-- for, that follow each other, if the first one is free within p_within nanoseconds: at first_at,
+-- which lies back by p_late at most, or is now. Else first_at is when one is free. Each row is locked
+-- first, then the clock is read; all lock in one order, or two would wait for each other.
 CREATE FUNCTION reserve_slots(
-    p_account text, p_domain text, p_period double precision, p_interval bigint, p_number integer,
-    p_within bigint, p_late bigint,
-    OUT units integer, OUT first_at bigint, OUT read_at bigint
-) LANGUAGE plpgsql AS $$
+    p_account text, p_domains text[], p_periods double precision[], p_steps bigint[],
+    p_within bigint[], p_late bigint[]
+) RETURNS TABLE (place bigint, is_reserved boolean, first_at bigint, read_at bigint)
+LANGUAGE plpgsql AS $$
+DECLARE
+    asked record;
 BEGIN
-    INSERT INTO slot AS known VALUES
-        (p_account, p_domain, p_period, nanoseconds() + p_number * p_interval)
-    ON CONFLICT (account, domain, period) DO UPDATE
-    SET next_at = greatest(known.next_at, nanoseconds() - p_late) + p_number * p_interval
-    WHERE known.next_at <= nanoseconds() + p_within
-    RETURNING next_at - p_number * p_interval INTO first_at;
-    units := p_number;
-    IF NOT FOUND THEN
-        units := 0;
-        SELECT next_at INTO first_at FROM slot
-        WHERE account = p_account AND domain = p_domain AND period = p_period;
-    END IF;
-    read_at := nanoseconds();
+    FOR asked IN
+        SELECT * FROM unnest(p_domains, p_periods, p_steps, p_within, p_late) WITH ORDINALITY
+            AS one (domain, period, step, within, late, place)
+        ORDER BY domain DESC, period  -- that of all together last: most wait for it
+    LOOP
+        INSERT INTO slot AS known VALUES
+            (p_account, asked.domain, asked.period, nanoseconds() + asked.step)
+        ON CONFLICT (account, domain, period) DO UPDATE
+        SET next_at = asked.step + greatest(known.next_at,
+            CASE WHEN known.next_at < nanoseconds() - asked.late THEN nanoseconds() END)
+        WHERE known.next_at <= nanoseconds() + asked.within
+        RETURNING next_at - asked.step INTO first_at;
+        is_reserved := FOUND;
+        IF NOT FOUND THEN
+            SELECT next_at INTO first_at FROM slot
+            WHERE account = p_account AND domain = asked.domain AND period = asked.period;
+        END IF;
+        place := asked.place;
+        read_at := nanoseconds();
+        RETURN NEXT;
+    END LOOP;
 END $$;
 
 -- Reserves up to so many of the quotas (p_periods in nanoseconds, p_limits), to be used within
@@ -415,4 +426,28 @@ BEGIN
         WHERE account = p_account AND domain = p_domain AND NOT is_told;
         free_at := least(free_at, untold_at);
     END IF;
+END $$;
+
+-- The same for each of these domains, which have equal quotas; all lock in one order, as above.
+CREATE FUNCTION reserve_units_of_each(
+    p_account text, p_domains text[], p_numbers integer[], p_told bigint[], p_used integer[],
+    p_worker bigint, p_worker_at double precision, p_periods bigint[], p_limits bigint[],
+    p_valid bigint, p_grace bigint
+) RETURNS TABLE (place bigint, reserved_id bigint, units integer, free_at bigint, read_at bigint)
+LANGUAGE plpgsql AS $$
+DECLARE
+    asked record;
+BEGIN
+    FOR asked IN
+        SELECT * FROM unnest(p_domains, p_numbers, p_told, p_used) WITH ORDINALITY
+            AS one (domain, number, told, used, place)
+        ORDER BY hashtextextended(p_account || chr(10) || domain, 0)
+    LOOP
+        place := asked.place;
+        SELECT got.reserved_id, got.units, got.free_at, got.read_at
+        INTO reserved_id, units, free_at, read_at
+        FROM reserve_units(p_account, asked.domain, p_worker, p_worker_at, p_periods, p_limits,
+            asked.number, p_valid, p_grace, asked.told, asked.used) AS got;
+        RETURN NEXT;
+    END LOOP;
 END $$;
