@@ -7,6 +7,7 @@ servers measure; rates per hour or day are quotas and may be used up at once.
 A `Pace` counts for one process; that of one among many is in `bulkmail.reserved`.
 """
 
+import math
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -160,6 +161,9 @@ class Pace:
     def __init__(self, rates: Iterable[Rate]) -> None:
         self._brake = _Brake()
         self._windows: Sequence[Limit] = [_Window(rate) for rate in rates]
+
+    used_within_seconds = math.inf
+    """A grant that nothing is recorded of may not be used later than that."""
 
     def complained(self, now: float) -> tuple[int, float]:
         """The server said that it is too much: nothing goes for a while, then less than before.

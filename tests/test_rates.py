@@ -11,13 +11,16 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import psycopg
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bulkmail.delivery.desk import Desk, Granted, Halt
+from bulkmail.delivery.queues import Queues
+from bulkmail.delivery.seams import Limits
 from bulkmail.errors import ExitStatus, LedgerError
 from bulkmail.ledger.postgres.connection import PostgresDatabase
 from bulkmail.ledger.postgres.opening import migrate
@@ -28,7 +31,7 @@ from bulkmail.ledger.postgres.reservations import (
     VALID_SECONDS,
     DatabaseClock,
 )
-from bulkmail.model import Rate
+from bulkmail.model import Rate, Recipient
 from bulkmail.reserved import SlotPace, Slots, Units
 
 from . import test_delivery
@@ -505,6 +508,24 @@ async def test_when_the_database_s_clock_is_put_all_slots_are_dropped(url: str) 
 # -- quotas --------------------------------------------------------------------------------------
 
 
+class People:
+    """A ledger with these people, all of whom are claimed at once."""
+
+    def __init__(self, people: list[Recipient]) -> None:
+        self._people = people
+
+    async def claim(
+        self, limit: int, now: float, domain: str | None = None
+    ) -> tuple[list[Recipient], bool]:
+        people, self._people = self._people, []
+        return people, True
+
+    def set_apart(self, domain: str) -> None: ...
+
+    async def next_due_at(self, domain: str | None = None) -> float | None:
+        return None
+
+
 async def granted(shared: SharedPaces, most: int = 10_000) -> int:
     """How many go at once."""
     number = 0
@@ -555,6 +576,31 @@ async def test_the_units_of_a_worker_that_died_come_back_but_for_those_it_record
     third = SharedPaces(url, "a", 3, MANY, {})
     assert await granted(third) == 8 - 2, "the rest of its last reservation"
     await third.close()
+
+
+@pytest.mark.parametrize(("age", "is_used"), [(30, True), (130, False)])
+async def test_a_grant_of_a_quota_that_others_may_have_got_is_not_used(
+    url: str, age: int, is_used: bool
+) -> None:
+    """A message waits for its connection while the others use up what is left for the day."""
+    one, other = SharedPaces(url, "a", 1, MANY, {}), SharedPaces(url, "a", 2, MANY, {})
+    people = [Recipient(n, f"p{n}@example.com", {}, "m.csv:1") for n in range(1, 5)]
+    queues = Queues(People(people), one.domain_paces)  # type: ignore[arg-type]
+    desk = Desk(queues, one.pace, one.domain_paces, Limits(), Halt())
+    for _ in people:  # of 1, 2 and 4 units, the last of which are not told about
+        last = await desk.next()
+    assert isinstance(last, Granted)
+    with psycopg.connect(url) as db:
+        db.execute("UPDATE bulkmail.reserved SET at = at - %s", (age * 10**9,))
+    last = replace(last, at=last.at - age)
+    assert one.pace.units is not None
+    one.pace.units._until = 0.0
+    of_others = await granted(other)
+    found = await desk.fresh(last)
+    assert (found is not None) is is_used
+    assert of_others + 3 + is_used <= 2000
+    await one.close()
+    await other.close()
 
 
 async def test_a_used_up_quota_says_when_it_is_free_again(url: str) -> None:

@@ -143,7 +143,8 @@ class Desk:
 
         Messages whose connection took long would else leave on top of a later window's. A grant
         that would take long itself is not worth that: seconds are nothing to an hour's rate. None:
-        it is taken back, because the server complained meanwhile, or because the run is to end.
+        it is taken back, because the server complained meanwhile, because the run is to end, or
+        because others may have got what was not used for so long.
         """
         recipient, now = granted.recipient, self._now()
         if self._pace.is_held(now) or self._domain_paces.is_held(recipient.domain, now):
@@ -268,7 +269,8 @@ class Desk:
             of_domain = self._domain_paces.earliest(recipient.domain, now)
             wait = max(self._pace.earliest(now), of_domain) - now
             if wait > SPACED_UP_TO_SECONDS:
-                return granted
+                is_good = time.time() - granted.at <= self._pace.used_within_seconds
+                return granted if is_good else None
             await self._halt.within(wait)
         return None
 

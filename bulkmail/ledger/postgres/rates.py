@@ -19,8 +19,9 @@ that the way to the database costs nothing; if nobody asked for longer than that
 database counts all that were reserved in the last P + V, which covers all that can have been used
 in a window of length P. A worker tells with its next reservation how many it used, the rest come
 back. Of a reservation that nobody told about for G = 120 seconds more, those count that the worker
-recorded with its intents, so that a worker that died frees the others. (One that stood still for
-so long between a grant and its intent, and still has its shard, could exceed the quota by that.)
+recorded with its intents, so that a worker that died frees the others. A grant that waited for its
+connection for more than G / 2 is not used. (A worker that stands still for as long after that was
+looked at, before its intent, and still has its shard, could exceed the quota by that.)
 
 *Clocks.* All times are the database's. What a worker's monotonic clock says of it is known from
 questions and answers: the database read its clock between the two. Of that interval the later end
@@ -50,7 +51,7 @@ from functools import partial
 from typing import TypeVar
 
 from bulkmail.errors import LedgerError
-from bulkmail.ledger.postgres.reservations import Reservations
+from bulkmail.ledger.postgres.reservations import GRACE_SECONDS, Reservations
 from bulkmail.model import Rate
 from bulkmail.pace import SPACED_UP_TO_SECONDS, Coming, DomainPaces, nobody
 from bulkmail.reserved import AHEAD_SECONDS, SLOT_TOLERANCE, SlotPace
@@ -158,6 +159,8 @@ class SharedPaces:
 
 class SharedPace(SlotPace):
     """That of an account (`domain` empty), or of a domain of it."""
+
+    used_within_seconds = GRACE_SECONDS / 2
 
     def __init__(self, shared: SharedPaces, domain: str, rates: Sequence[Rate]) -> None:
         super().__init__(rates)
