@@ -214,7 +214,7 @@ class Intent(NamedTuple):
     """Committed to the ledger before the final dot of this recipient's message can leave.
 
     `granted_at` is when the rates let it go; `rated_domain` is the domain of the recipient, if it
-    has rates of its own.
+    has rates of its own of which the ledger is to know.
     """
 
     recipient_id: int

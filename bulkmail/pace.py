@@ -251,6 +251,10 @@ class DomainPaces:
     def has_rates(self, domain: str) -> bool:
         return bool(rates_of(domain, self._rates))
 
+    def is_recorded(self, domain: str) -> bool:
+        """Whether the ledger is to know what was granted to it."""
+        return self.has_rates(domain)
+
     async def refill(self, domain: str, coming: Coming = nobody) -> None:
         """See `Pace`. For those who are `coming` what they need may be reserved with it."""
 

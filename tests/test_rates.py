@@ -32,6 +32,7 @@ from bulkmail.ledger.postgres.reservations import (
     DatabaseClock,
 )
 from bulkmail.model import Rate, Recipient
+from bulkmail.pace import DomainPaces
 from bulkmail.reserved import SlotPace, Slots, Units
 
 from . import test_delivery
@@ -524,6 +525,16 @@ class People:
 
     async def next_due_at(self, domain: str | None = None) -> float | None:
         return None
+
+
+async def test_the_ledger_knows_of_grants_to_domains_with_quotas_alone(postgres_url: str) -> None:
+    """A row for each domain and second would be most of what a worker writes."""
+    rates = {"*": [Rate(10, 1.0)], "slow.example": [Rate(10, 1.0), Rate(100, 3600.0)]}
+    shared = SharedPaces(postgres_url, "account", 1, [], rates)
+    assert not shared.domain_paces.is_recorded("any.example")
+    assert shared.domain_paces.is_recorded("slow.example")
+    assert DomainPaces(rates).is_recorded("any.example")
+    await shared.close()
 
 
 async def granted(shared: SharedPaces, most: int = 10_000) -> int:

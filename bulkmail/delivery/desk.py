@@ -27,7 +27,7 @@ RATE = "the rate allows the next message"
 class Granted:
     """A recipient whose message the rates let go at `at`, seconds since the epoch.
 
-    `rated_domain` is the recipient's, if that has rates of its own.
+    `rated_domain` is the recipient's, if that has rates of its own of which the ledger is to know.
     """
 
     recipient: Recipient
@@ -291,8 +291,8 @@ class Desk:
         """Counts a message that goes now, when all rates allow it."""
         self._pace.grant(now)
         self._domain_paces.grant(recipient.domain, now)
-        has_rates = self._domain_paces.has_rates(recipient.domain)
-        return Granted(recipient, time.time(), recipient.domain if has_rates else "")
+        is_recorded = self._domain_paces.is_recorded(recipient.domain)
+        return Granted(recipient, time.time(), recipient.domain if is_recorded else "")
 
 
 def come_back(why: str, at: float) -> Stop:

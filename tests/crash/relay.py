@@ -10,6 +10,10 @@ class Relay:
     """Hands bytes on, both ways, from a port of its own to `port`; an asynchronous context."""
 
     def __init__(self, port: int) -> None:
+        self.host = HOST
+        """Where it listens, and …"""
+        self.by: tuple[str, ...] = ()
+        """… the command by which programs are started that are to use it."""
         self._to = port
         self._open = asyncio.Event()
         self._open.set()
@@ -18,7 +22,7 @@ class Relay:
 
     async def __aenter__(self) -> int:
         """Its port."""
-        self._server = await asyncio.start_server(self._accept, HOST, 0)
+        self._server = await asyncio.start_server(self._accept, self.host, 0)
         port: int = self._server.sockets[0].getsockname()[1]
         return port
 

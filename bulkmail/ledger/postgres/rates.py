@@ -53,7 +53,7 @@ from typing import TypeVar
 from bulkmail.errors import LedgerError
 from bulkmail.ledger.postgres.reservations import GRACE_SECONDS, Reservations
 from bulkmail.model import Rate
-from bulkmail.pace import SPACED_UP_TO_SECONDS, Coming, DomainPaces, nobody
+from bulkmail.pace import SPACED_UP_TO_SECONDS, Coming, DomainPaces, nobody, rates_of
 from bulkmail.reserved import AHEAD_SECONDS, SLOT_TOLERANCE, SlotPace
 
 T = TypeVar("T")
@@ -217,6 +217,10 @@ class _SharedDomainPaces(DomainPaces):
             self._shared.reserve(pace)
             self._reserve_ahead(coming)
         await pace.refill()
+
+    def is_recorded(self, domain: str) -> bool:
+        """Only what quotas ask for: slots are in the database already."""
+        return any(r.period_seconds > SPACED_UP_TO_SECONDS for r in rates_of(domain, self._rates))
 
     def grant(self, domain: str, at: float) -> None:
         super().grant(domain, at)
