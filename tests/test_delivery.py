@@ -103,11 +103,13 @@ class Campaign:
     def states(self) -> dict[str, int]:
         return {str(state): number for state, number in self.ledger.tally(self.record).items()}
 
+    def rows(self) -> dict[str, dict[str, object]]:
+        """What the ledger says of everyone, by address."""
+        with closing(SqliteView(self.path)) as view:
+            return {str(row["email"]): row for row in view.report(self.record, [])}
+
     def state_of(self, address: str) -> dict[str, object]:
-        view = SqliteView(self.path)
-        [row] = [r for r in view.report(self.record, []) if r["email"] == address]
-        view.close()
-        return row
+        return self.rows()[address]
 
 
 class Enrol(Protocol):
@@ -238,7 +240,7 @@ async def test_what_concerns_all_stops_at_once_and_blames_nobody(
     assert stop is not None and stop.status is status
     assert reply[:3].decode() in stop.reason
     assert campaign.states() == {"pending": 30}
-    assert {campaign.state_of(address)["attempts"] for address in everyone(30)} == {0}
+    assert {row["attempts"] for row in campaign.rows().values()} == {0}
     assert server.received == []
     assert said.count(verb) <= 3
 
@@ -557,7 +559,8 @@ async def test_stopping_drains(serve: StartServer, enrol: Enrol) -> None:
     assert stop == Stop(ExitStatus.INTERRUPTED, "told to")
     states = campaign.states()
     assert set(states) == {"accepted", "pending"}
-    assert states["accepted"] == len(server.paths) <= 40 + 8
+    most = 3 * QUICK.connections  # under way at once, with PIPELINING
+    assert states["accepted"] == len(server.paths) < 40 + most
     await campaign.run(server)
     assert sorted(server.paths) == sorted(everyone(300))
 
@@ -624,8 +627,8 @@ async def test_a_ledger_that_fails_stops_the_run_before_the_next_dot(
     states = campaign.states()
     assert len(server.paths) <= states.get("accepted", 0) + states.get("in_doubt", 0)
     assert states["pending"] > 1000
-    for address in server.paths:
-        assert campaign.state_of(address)["state"] in ("accepted", "in_doubt")
+    rows = campaign.rows()
+    assert {rows[address]["state"] for address in server.paths} <= {"accepted", "in_doubt"}
 
 
 # -- when ---------------------------------------------------------------------------------------
@@ -890,7 +893,7 @@ async def test_a_server_that_is_asked_too_much_is_asked_less(
     assert campaign.states() == {"accepted": 120}
     assert sorted(server.paths) == sorted(everyone(120))
     assert 1 <= len(complaints) <= 100
-    assert {campaign.state_of(address)["attempts"] for address in everyone(120)} == {1}
+    assert {row["attempts"] for row in campaign.rows().values()} == {1}
 
 
 async def test_a_server_that_only_complains_is_left_alone(serve: StartServer, enrol: Enrol) -> None:
