@@ -77,6 +77,11 @@ class Ledgers(RuleBasedStateMachine):
     def _open(self) -> Kept:
         return KeptBySqlite(self.folder / "bulkmail.sqlite" if self.is_file else None)
 
+    def _reopened(self) -> None:
+        """As after a kill, which no disk need survive here: that is proved in test_durability."""
+        self.kept.reopened()
+        self.ledger._db.execute("PRAGMA synchronous = OFF")
+
     @property
     def ledger(self) -> Ledger:
         return self.kept.ledger
@@ -92,7 +97,7 @@ class Ledgers(RuleBasedStateMachine):
         self, listed: set[str], excluded: set[str], resend: bool, cancel_removed: bool
     ) -> None:
         """After whatever end of the last one: a kill leaves what it leaves."""
-        self.kept.reopened()
+        self._reopened()
         self.ledger.recover(self.campaign, self.now)
         self._recovered()
         self.ledger.enrol(
@@ -295,6 +300,9 @@ class PostgresLedgers(Ledgers):
     def _open(self) -> Kept:
         self.name = f"july {next(_NAMES)}"
         return KeptByPostgres(self.url, self.name)
+
+    def _reopened(self) -> None:
+        self.kept.reopened()
 
 
 _BUDGET = settings(
