@@ -114,6 +114,7 @@ async def test_a_worker_takes_over_and_can_be_paused(
     serve: StartServer, project: Project, url_of: Url
 ) -> None:
     """Also what only happens now and then is within its rights."""
+    project.environment["BULKMAIL_LEASE"] = "2s"  # it takes over when the lease has ended
     people = project.many(30)
     server = await serve()
     project.campaign(server, rate="[2/s, 1000/day]")
