@@ -9,12 +9,17 @@ import ssl
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import chdir, closing
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
 from bulkmail.campaign import Campaign
+from bulkmail.cli import commands
+from bulkmail.ledger import SqliteView
 from bulkmail.model import Row, Security, Submission
 from bulkmail.sandbox.receiving import Behaviour, Received
 from bulkmail.sandbox.server import HOST, Server, make_certificate
@@ -179,7 +184,7 @@ smtp:
             "bulkmail",
             *arguments,
             cwd=self.folder,
-            env={**os.environ, "TEST_PASSWORD": "secret", **self.environment},
+            env={**os.environ, **self._secrets},
             stdin=asyncio.subprocess.DEVNULL if terminal is None else terminal,
             stdout=pipe if terminal is None else terminal,
             stderr=pipe if terminal is None else terminal,
@@ -194,6 +199,34 @@ smtp:
         result = Result(process.returncode, out.decode(), err.decode())
         assert "Traceback" not in result.err, result.err
         return result
+
+    def here(self, *arguments: str) -> Result:
+        """Runs a command that connects to no server, in this process: that saves the start of one,
+        which takes longer than most commands do.
+        """
+        with chdir(self.folder):
+            told = CliRunner().invoke(commands, arguments, prog_name="bulkmail", env=self._secrets)
+        result = Result(told.exit_code, told.stdout, told.stderr)
+        assert "Traceback" not in result.err, result.err
+        return result
+
+    @property
+    def _secrets(self) -> dict[str, str]:
+        return {"TEST_PASSWORD": "secret", **self.environment}
+
+    def states(self) -> dict[str, int]:
+        """How many are in each state, as the ledger has it: what `status` tells."""
+        with closing(SqliteView(self.folder / "bulkmail.sqlite")) as view:
+            record = view.campaign("letter")
+            assert record is not None
+            return dict(view.tally(record))
+
+    def rows(self) -> dict[str, dict[str, Any]]:
+        """What the ledger has of everyone, by address, in order: what `report` tells."""
+        with closing(SqliteView(self.folder / "bulkmail.sqlite")) as view:
+            record = view.campaign("letter")
+            assert record is not None
+            return {row["email"]: row for row in view.report(record, [])}
 
 
 @pytest.fixture(autouse=True)

@@ -317,7 +317,7 @@ async def test_findings_are_told_with_whom_and_how_to_mend_them(project: Project
     project.people("kim@example.com,Kim", "lee@gmial.com,", "park@example.com,Park")
     project.write("letter.txt", "Dear {{ name }},\nhttp://localhost/\n")
     project.campaign()
-    result = await project.bulkmail("check", "letter.yaml")
+    result = project.here("check", "letter.yaml")
     assert result.status == 0, "a warning changes nothing"
     assert (
         'warning      "http://localhost/" is a computer of your own, in the text, for everyone\n'
@@ -326,7 +326,7 @@ async def test_findings_are_told_with_whom_and_how_to_mend_them(project: Project
         "             write {{ name or 'reader' }} [empty-greeting]\n"
         "warning      gmial.com is probably meant to be gmail.com for 1 recipient: people.csv:3\n"
     ) in result.err
-    told = json.loads((await project.bulkmail("check", "letter.yaml", "--json")).out)
+    told = json.loads(project.here("check", "letter.yaml", "--json").out)
     [local, *_] = told["findings"]
     assert local == {
         "rule": "link-local",
@@ -351,7 +351,7 @@ async def test_check_finds_them_again_after_a_run(serve: StartServer, project: P
     project.people("kim@gmial.com,Kim")
     project.campaign(server)
     assert (await project.bulkmail("run", "letter.yaml", "--yes", "--wait", "1s")).status == 75
-    result = await project.bulkmail("check", "letter.yaml")
+    result = project.here("check", "letter.yaml")
     assert result.status == 0, "a warning changes nothing"
     assert "gmial.com is probably meant to be gmail.com" in result.err
 
@@ -414,8 +414,8 @@ async def test_a_wrong_campaign_is_not_connected(serve: StartServer, project: Pr
 # -- approval ------------------------------------------------------------------------------------
 
 
-async def fingerprint(project: Project) -> str:
-    told = json.loads((await project.bulkmail("check", "letter.yaml", "--json")).out)
+def fingerprint(project: Project) -> str:
+    told = json.loads(project.here("check", "letter.yaml", "--json").out)
     return str(told["fingerprint"])
 
 
@@ -425,11 +425,8 @@ async def test_what_was_approved_is_sent_without_a_question(
     server = await serve()
     project.many(3)
     project.campaign(server)
-    approved = await fingerprint(project)
-    assert (
-        f"run letter.yaml --approved {approved}\n"
-        in (await project.bulkmail("check", "letter.yaml")).out
-    )
+    approved = fingerprint(project)
+    assert f"run letter.yaml --approved {approved}\n" in project.here("check", "letter.yaml").out
     result = await project.bulkmail("run", "letter.yaml", "--approved", approved.upper())
     assert result.status == 0
     assert len(server.paths) == 3
@@ -445,7 +442,7 @@ async def test_anything_else_than_approved_is_refused(
     project.people("kim@example.com,Kim", "lee@example.com,Lee")
     project.write("a.txt", "one")
     project.campaign(server, more="attachments: [a.txt]")
-    approved = await fingerprint(project)
+    approved = fingerprint(project)
     file = {
         "template": "letter.txt",
         "subject": "letter.yaml",
@@ -466,7 +463,7 @@ async def test_anything_else_than_approved_is_refused(
         }[change],
         "utf-8",
     )
-    assert await fingerprint(project) != approved
+    assert fingerprint(project) != approved
     result = await project.bulkmail("run", "letter.yaml", "--approved", approved)
     assert result.status == 65
     assert "this is not what was approved" in result.err
@@ -481,7 +478,7 @@ async def test_the_approval_holds_for_what_is_left(serve: StartServer, project: 
     server = await serve()
     addresses = project.many(5)
     project.campaign(server)
-    approved = await fingerprint(project)
+    approved = fingerprint(project)
     first = await project.bulkmail("run", "letter.yaml", "--approved", approved, "--limit", "2")
     assert first.status == 75
     lines = (project.folder / "people.csv").read_text().splitlines()
@@ -498,13 +495,13 @@ async def test_who_is_left_out_is_approved_too(serve: StartServer, project: Proj
     addresses = project.many(3)
     project.write("never.csv", f"email\n{addresses[0]}\n")
     project.campaign(server, more="exclude: [never.csv]")
-    assert (await project.bulkmail("suppress", "add", addresses[1])).status == 0
-    approved = await fingerprint(project)
+    assert project.here("suppress", "add", addresses[1]).status == 0
+    approved = fingerprint(project)
     project.write("never.csv", "email\n")
     assert (await project.bulkmail("run", "letter.yaml", "--approved", approved)).status == 65
     project.write("never.csv", f"email\n{addresses[0]}\n")
     for command, expected in (("remove", 65), ("add", 0)):
-        assert (await project.bulkmail("suppress", command, addresses[1])).status == 0
+        assert project.here("suppress", command, addresses[1]).status == 0
         result = await project.bulkmail("run", "letter.yaml", "--approved", approved)
         assert result.status == expected, result.err
     assert server.paths == [addresses[2]]
@@ -517,9 +514,9 @@ async def test_which_included_template_is_there_is_approved(project: Project) ->
     )
     project.write("one", "words")
     project.campaign()
-    approved = await fingerprint(project)
+    approved = fingerprint(project)
     (project.folder / "one").rename(project.folder / "two")
-    assert await fingerprint(project) != approved
+    assert fingerprint(project) != approved
 
 
 async def test_sending_again_despite_doubt_is_approved(
@@ -527,9 +524,9 @@ async def test_sending_again_despite_doubt_is_approved(
 ) -> None:
     project.many(2)
     project.campaign(await serve())
-    approved = await fingerprint(project)
+    approved = fingerprint(project)
     project.campaign(await serve(), more="in_doubt: resend")
-    assert await fingerprint(project) != approved
+    assert fingerprint(project) != approved
 
 
 async def test_the_files_of_each_person_are_approved_too(
@@ -540,7 +537,7 @@ async def test_the_files_of_each_person_are_approved_too(
     for name in ("Kim", "Lee"):
         project.write(f"{name}.txt", name)
     project.campaign(server, more='attachments: [{file: "{{ name }}.txt"}]')
-    approved = await fingerprint(project)
+    approved = fingerprint(project)
     project.write("Lee.txt", "Leo")
     result = await project.bulkmail("run", "letter.yaml", "--approved", approved)
     assert (result.status, server.received) == (65, [])
@@ -551,5 +548,5 @@ async def test_the_files_of_each_person_are_approved_too(
 async def test_a_dry_run_is_not_approved(project: Project) -> None:
     project.people("kim@example.com,Kim")
     project.campaign()
-    result = await project.bulkmail("run", "letter.yaml", "--dry-run", "--approved", "x")
+    result = project.here("run", "letter.yaml", "--dry-run", "--approved", "x")
     assert result.status == 2

@@ -49,7 +49,7 @@ async def test_what_people_have_is_remembered_not_what_was_tried_last(
     assert failed.status == 69
     project.write("letter.txt", before)
     path = project.campaign(server)
-    assert "another content" not in (await project.bulkmail("check", "letter.yaml")).err
+    assert "another content" not in project.here("check", "letter.yaml").err
     path.rename(project.folder / "other.yaml")
     refused = await project.bulkmail("run", "other.yaml", "--yes")
     assert refused.status == 65
@@ -85,7 +85,7 @@ async def test_a_yes_to_a_content_is_not_asked_for_again(
     await project.bulkmail("run", "letter.yaml", "--yes", "--accept-changes", "--limit", "1")
     result = await project.bulkmail("run", "letter.yaml", "--yes")
     assert result.status == 0 and len(server.paths) == 4
-    told = await project.bulkmail("check", "letter.yaml")
+    told = project.here("check", "letter.yaml")
     assert "1 person has or may have another content" in told.err
 
 
@@ -121,7 +121,7 @@ async def test_who_may_have_another_content_is_asked_for_also_when_refused_since
     held = await project.bulkmail("run", "letter.yaml", "--yes")
     assert held.status == 65 and len(server.paths) == 1
     assert "1 accepted · 1 in doubt, with the content that it had then" in held.err
-    assert "1 in doubt" in (await project.bulkmail("status", "letter.yaml")).out
+    assert "1 in doubt" in project.here("status", "letter.yaml").out
 
 
 async def test_a_templates_folder_above_does_not_begin_a_campaign_anew(
@@ -142,7 +142,7 @@ async def test_a_templates_folder_above_does_not_begin_a_campaign_anew(
         assert refused.status == 65, refused
         assert '2 people whom it would be sent to have "letter" already' in refused.err
         assert "ledger: bulkmail.sqlite" in refused.err.splitlines()[1]
-    status = await project.bulkmail("status", "nov/letter.yaml")
+    status = project.here("status", "nov/letter.yaml")
     assert status.status == 66 and "But nov/bulkmail.sqlite does" in status.err
     assert len(server.paths) == 2
     text = (below / "letter.yaml").read_text()
@@ -160,7 +160,7 @@ async def test_a_suppression_list_above_is_heeded(serve: StartServer, project: P
     below.mkdir()
     for name in ("letter.yaml", "letter.txt", "people.csv"):
         (project.folder / name).rename(below / name)
-    assert (await project.bulkmail("suppress", "add", "c@example.com")).status == 0
+    assert project.here("suppress", "add", "c@example.com").status == 0
     result = await project.bulkmail("run", "nov/letter.yaml", "--yes")
     assert result.status == 0 and server.paths == ["a@example.com"]
 
@@ -191,7 +191,7 @@ async def test_who_failed_is_told_where_nobody_is_left(
     project.many(3)
     project.campaign(server)
     assert (await project.bulkmail("run", "letter.yaml", "--yes")).status == 1
-    told = await project.bulkmail("check", "letter.yaml")
+    told = project.here("check", "letter.yaml")
     assert "0 would get it · 2 already have it · 1 failed" in told.out
     project.write("letter.txt", "Else\n")
     refused = await project.bulkmail("run", "letter.yaml", "--yes")
@@ -224,7 +224,7 @@ async def test_who_is_left_with_an_empty_cell_is_told_when_it_continues(
     project.people("a@example.com,A", "b@example.com,", "c@example.com,")
     project.campaign(server)
     await project.bulkmail("run", "letter.yaml", "--yes", "--limit", "2")
-    told = await project.bulkmail("check", "letter.yaml")
+    told = project.here("check", "letter.yaml")
     assert "name is empty for 1 recipient: people.csv:4" in told.err
 
 
@@ -257,7 +257,7 @@ async def test_who_left_because_the_row_is_wrong_is_told_with_the_row(
 
 async def test_a_limit_does_not_bound_a_dry_run(project: Project) -> None:
     project.campaign()
-    refused = await project.bulkmail("run", "letter.yaml", "--dry-run", "--limit", "1")
+    refused = project.here("run", "letter.yaml", "--dry-run", "--limit", "1")
     assert refused.status == 2 and "--limit bounds what is sent" in refused.err
 
 
@@ -288,10 +288,10 @@ async def test_the_suppression_list_of_a_ledger_by_another_name_is_heeded(
     project.many(2)
     project.campaign(server)
     ledger = ("--ledger", "news.sqlite")
-    await project.bulkmail("suppress", "add", "person0@example.com", "--reason", "asked", *ledger)
+    project.here("suppress", "add", "person0@example.com", "--reason", "asked", *ledger)
     assert (await project.bulkmail("run", "letter.yaml", "--yes")).status == 0
     assert server.paths == ["person1@example.com"]
-    told = await project.bulkmail("report", "letter.yaml", "--state", "suppressed")
+    told = project.here("report", "letter.yaml", "--state", "suppressed")
     assert " in news.sqlite: asked" in told.out
 
 
@@ -307,7 +307,7 @@ async def test_separate_projects_in_nested_folders_may_have_campaigns_of_one_nam
     (project.folder / "clients/acme/templates").mkdir(parents=True)
     for name in ("letter.yaml", "letter.txt", "people.csv"):
         (project.folder / name).rename(project.folder / "clients/acme" / name)
-    status = await project.bulkmail("status", "clients/acme/letter.yaml")
+    status = project.here("status", "clients/acme/letter.yaml")
     assert status.status == 66 and '"letter" was never run' in status.err
     assert (await project.bulkmail("run", "clients/acme/letter.yaml", "--yes")).status == 0
     assert server.paths[2:] == ["choi@example.com"] and not path.exists()
@@ -323,7 +323,7 @@ async def test_what_is_no_ledger_is_passed_over(serve: StartServer, project: Pro
         (project.folder / name).rename(below / name)
     for junk in (b"junk", b"SQLite format 3\0" + b"junk" * 30):
         (project.folder / "bulkmail.sqlite").write_bytes(junk)
-        assert (await project.bulkmail("check", "club/letter.yaml")).status == 0
+        assert project.here("check", "club/letter.yaml").status == 0
     assert (await project.bulkmail("run", "club/letter.yaml", "--yes")).status == 0
 
 

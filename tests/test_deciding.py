@@ -1,12 +1,10 @@
 """What a person decides: try again, has it, pause, cancel; each is recorded, and asked for."""
 
 import asyncio
-import json
 import sqlite3
 import time
 from collections.abc import Callable
 from contextlib import closing
-from typing import Any
 
 import pytest
 
@@ -29,18 +27,6 @@ def to(address: str, reply: bytes | None) -> Callable[[str, str], bytes | None]:
         return None
 
     return answer
-
-
-async def states(project: Project) -> dict[str, int]:
-    told = await project.bulkmail("status", "letter.yaml", "--json")
-    counted: dict[str, int] = json.loads(told.out)["states"]
-    return counted
-
-
-async def row(project: Project, address: str) -> dict[str, Any]:
-    told = await project.bulkmail("report", "letter.yaml", "--format", "json")
-    [found] = [r for r in map(json.loads, told.out.splitlines()) if r["email"] == address]
-    return dict(found)
 
 
 @pytest.fixture
@@ -66,14 +52,14 @@ async def doubtful(serve: StartServer, project: Project) -> RecordingServer:
 
 
 async def test_who_failed_is_tried_again(failed: RecordingServer, project: Project) -> None:
-    asked = await project.bulkmail("retry", "letter.yaml")
+    asked = project.here("retry", "letter.yaml")
     assert asked.status == 65 and "Send to 1 person again: 1 failed?" in asked.err
-    assert await states(project) == {"accepted": 2, "failed": 1}
-    done = await project.bulkmail("retry", "letter.yaml", "--yes")
+    assert project.states() == {"accepted": 2, "failed": 1}
+    done = project.here("retry", "letter.yaml", "--yes")
     assert (done.status, done.out.splitlines()[0]) == (0, "1 pending again")
     assert (await project.bulkmail("run", "letter.yaml", "--yes")).status == 0
     assert failed.paths.count("person1@example.com") == 1 and len(failed.paths) == 3
-    found = await row(project, "person1@example.com")
+    found = project.rows()["person1@example.com"]
     assert [event["what"] for event in found["events"]] == ["failed", "retry"]
 
 
@@ -81,15 +67,15 @@ async def test_one_by_address_and_only_where_it_is_so(
     failed: RecordingServer, project: Project
 ) -> None:
     """In any spelling of the address; who has it is not sent to again."""
-    wrong = await project.bulkmail(
+    wrong = project.here(
         "retry", "letter.yaml", "PERSON1@example.com", "person0@example.com", "--yes"
     )
     assert wrong.status == 65
     assert "person0@example.com is not failed, expired, in doubt, cancelled in" in wrong.err
     assert "nothing was changed" in wrong.err
-    assert await states(project) == {"accepted": 2, "failed": 1}
-    done = await project.bulkmail("retry", "letter.yaml", "PERSON1@example.com", "--yes")
-    assert done.status == 0 and await states(project) == {"accepted": 2, "pending": 1}
+    assert project.states() == {"accepted": 2, "failed": 1}
+    done = project.here("retry", "letter.yaml", "PERSON1@example.com", "--yes")
+    assert done.status == 0 and project.states() == {"accepted": 2, "pending": 1}
 
 
 @pytest.mark.parametrize(
@@ -103,23 +89,23 @@ async def test_one_by_address_and_only_where_it_is_so(
 async def test_nobody_to_try_again(
     failed: RecordingServer, project: Project, arguments: tuple[str, ...], told: str
 ) -> None:
-    result = await project.bulkmail("retry", "letter.yaml", *arguments, "--yes")
+    result = project.here("retry", "letter.yaml", *arguments, "--yes")
     assert result.status in (2, 65) and told in result.err
-    assert await states(project) == {"accepted": 2, "failed": 1}
+    assert project.states() == {"accepted": 2, "failed": 1}
 
 
 async def test_who_is_in_doubt_is_sent_to_again_only_by_name(
     doubtful: RecordingServer, project: Project
 ) -> None:
     """And gets the same message: date, Message-ID and all."""
-    nobody = await project.bulkmail("retry", "letter.yaml", "--yes")
+    nobody = project.here("retry", "letter.yaml", "--yes")
     assert nobody.status == 65 and "nobody is failed, expired" in nobody.err
-    before = await row(project, "person1@example.com")
-    done = await project.bulkmail("retry", "letter.yaml", "--state", "in_doubt", "--yes")
+    before = project.rows()["person1@example.com"]
+    done = project.here("retry", "letter.yaml", "--state", "in_doubt", "--yes")
     assert done.status == 0
     assert "1 person may have it already, and would get it twice" in done.err
     assert (await project.bulkmail("run", "letter.yaml", "--yes")).status == 0
-    after = await row(project, "person1@example.com")
+    after = project.rows()["person1@example.com"]
     assert after["message_id"] == before["message_id"] and after["in_doubt_events"] == 1
     assert [event["what"] for event in after["events"]] == ["in_doubt", "retry"]
     [content] = [m.content for m in doubtful.received if "person1@example.com" in m.forward_paths]
@@ -129,16 +115,16 @@ async def test_who_is_in_doubt_is_sent_to_again_only_by_name(
 async def test_a_decision_outlives_a_refusal_but_not_a_new_doubt(
     doubtful: RecordingServer, project: Project
 ) -> None:
-    await project.bulkmail("retry", "letter.yaml", "--state", "in_doubt", "--yes")
+    project.here("retry", "letter.yaml", "--state", "in_doubt", "--yes")
     doubtful.server.behaviour.answer = to("person1@example.com", b"450 4.2.0 later\r\n")
     project.campaign(doubtful, more="retry: {first: 1s, longest: 1h, give_up: 1d}")
     refused = await project.bulkmail("run", "letter.yaml", "--yes", "--wait", "0s")
-    assert refused.status == 75 and await states(project) == {"accepted": 2, "deferred": 1}
+    assert refused.status == 75 and project.states() == {"accepted": 2, "deferred": 1}
     doubtful.server.behaviour.answer = to("person1@example.com", None)
     assert (await project.bulkmail("run", "letter.yaml", "--yes")).status == 1
     doubtful.server.behaviour.answer = lambda verb, argument: None
     assert (await project.bulkmail("run", "letter.yaml", "--yes")).status == 1
-    found = await row(project, "person1@example.com")
+    found = project.rows()["person1@example.com"]
     assert (found["state"], found["in_doubt_events"]) == ("in_doubt", 2)
     assert "person1@example.com" not in doubtful.paths
 
@@ -154,11 +140,11 @@ async def test_patience_begins_anew_with_the_decision(
             "UPDATE recipient SET first_attempt_at = ? WHERE state = 'in_doubt'", (long_ago,)
         )
     if in_doubt == "hold":
-        await project.bulkmail("retry", "letter.yaml", "--state", "in_doubt", "--yes")
+        project.here("retry", "letter.yaml", "--state", "in_doubt", "--yes")
     doubtful.server.behaviour.answer = to("person1@example.com", b"450 4.2.0 later\r\n")
     project.campaign(doubtful, more=f"in_doubt: {in_doubt}\nretry: {{first: 1s, give_up: 1d}}")
     await project.bulkmail("run", "letter.yaml", "--yes", "--wait", "0s")
-    assert await states(project) == {"accepted": 2, "deferred": 1}
+    assert project.states() == {"accepted": 2, "deferred": 1}
     doubtful.server.behaviour.answer = lambda verb, argument: None
     assert (await project.bulkmail("run", "letter.yaml", "--yes")).status == 0
     [content] = [m.content for m in doubtful.received if "person1@example.com" in m.forward_paths]
@@ -168,28 +154,28 @@ async def test_patience_begins_anew_with_the_decision(
 async def test_who_failed_after_a_doubt_may_have_it_all_the_same(
     doubtful: RecordingServer, project: Project
 ) -> None:
-    await project.bulkmail("retry", "letter.yaml", "--state", "in_doubt", "--yes")
+    project.here("retry", "letter.yaml", "--state", "in_doubt", "--yes")
     doubtful.server.behaviour.answer = to("person1@example.com", UNKNOWN)
     assert (await project.bulkmail("run", "letter.yaml", "--yes")).status == 1
-    asked = await project.bulkmail("retry", "letter.yaml")
+    asked = project.here("retry", "letter.yaml")
     assert "1 person may have it already, and would get it twice" in asked.err
     assert "Send to 1 person again: 1 failed?" in asked.err
 
 
 async def test_who_has_it_after_all_is_settled(doubtful: RecordingServer, project: Project) -> None:
-    bare = await project.bulkmail("settle", "letter.yaml", "--yes")
+    bare = project.here("settle", "letter.yaml", "--yes")
     assert bare.status == 2 and "--accepted" in bare.err
-    done = await project.bulkmail("settle", "letter.yaml", "--accepted", "--yes")
+    done = project.here("settle", "letter.yaml", "--accepted", "--yes")
     assert (done.status, done.out) == (0, "1 accepted, as you say\n")
     assert (await project.bulkmail("run", "letter.yaml", "--yes")).status == 0
-    found = await row(project, "person1@example.com")
+    found = project.rows()["person1@example.com"]
     assert (found["state"], found["reason"]) == ("accepted", "has it, as was decided")
     assert [event["what"] for event in found["events"]] == ["in_doubt", "settle"]
     assert "person1@example.com" not in doubtful.paths
 
 
 async def test_settling_is_for_those_in_doubt(failed: RecordingServer, project: Project) -> None:
-    result = await project.bulkmail("settle", "letter.yaml", "--accepted", "--yes")
+    result = project.here("settle", "letter.yaml", "--accepted", "--yes")
     assert result.status == 65 and "nobody is in doubt; nothing was changed" in result.err
 
 
@@ -200,12 +186,12 @@ async def test_who_may_have_it_stays_in_doubt_when_excluded_or_given_up(
         (("suppress", "add", "person1@example.com"), ("suppress", "remove", "person1@example.com")),
         (("cancel", "letter.yaml", "--yes"), ("status", "letter.yaml")),
     ):
-        decided = await project.bulkmail("retry", "letter.yaml", "--state", "in_doubt", "--yes")
-        assert decided.status == 0 and await states(project) == {"accepted": 2, "pending": 1}
-        assert (await project.bulkmail(*give_up)).status == 0
+        decided = project.here("retry", "letter.yaml", "--state", "in_doubt", "--yes")
+        assert decided.status == 0 and project.states() == {"accepted": 2, "pending": 1}
+        assert project.here(*give_up).status == 0
         await project.bulkmail("run", "letter.yaml", "--yes")
-        assert await states(project) == {"accepted": 2, "in_doubt": 1}
-        await project.bulkmail(*undone)
+        assert project.states() == {"accepted": 2, "in_doubt": 1}
+        project.here(*undone)
     assert "person1@example.com" not in doubtful.paths
 
 
@@ -236,7 +222,7 @@ async def test_a_run_is_paused_from_another_terminal_and_goes_on(
     assert paused.status == 0 and paused.out.startswith("paused")
     _, err = await process.communicate()
     assert process.returncode == 75 and b"stopped: paused from another terminal" in err
-    counted = await states(project)
+    counted = project.states()
     assert set(counted) == {"accepted", "pending"} and counted["accepted"] == len(server.paths)
     assert "under way" not in (await project.bulkmail("status", "letter.yaml")).out
     project.campaign(server)
@@ -247,7 +233,7 @@ async def test_a_run_is_paused_from_another_terminal_and_goes_on(
 async def test_nothing_to_pause(failed: RecordingServer, project: Project) -> None:
     told = await project.bulkmail("pause", "letter.yaml")
     assert (told.status, told.out) == (0, "no run of letter.yaml is under way\n")
-    assert (await project.bulkmail("retry", "letter.yaml", "--yes")).status == 0
+    assert project.here("retry", "letter.yaml", "--yes").status == 0
     assert (await project.bulkmail("run", "letter.yaml", "--yes")).status == 0
 
 
@@ -262,7 +248,7 @@ async def test_a_campaign_is_cancelled_while_it_runs(
     await process.communicate()
     assert done.status == 0 and process.returncode == 75
     sent = len(server.paths)
-    assert await states(project) == {"accepted": sent, "cancelled": 200 - sent}
+    assert project.states() == {"accepted": sent, "cancelled": 200 - sent}
     for command in (("run", "letter.yaml", "--yes"), ("check", "letter.yaml")):
         refused = await project.bulkmail(*command)
         assert refused.status == 65 and '"letter" was cancelled on 20' in refused.err

@@ -61,8 +61,8 @@ def worker(sql: psycopg.Connection, name: str, lease_seconds: float, shards: int
     )
 
 
-async def status(project: Project, url: str, *more: str) -> Result:
-    result = await project.bulkmail("status", "--ledger", url, *more)
+def status(project: Project, url: str, *more: str) -> Result:
+    result = project.here("status", "--ledger", url, *more)
     assert result.status == 0, result.err
     return result
 
@@ -115,17 +115,17 @@ def test_rates_are_those_of_the_last_minute_by_account(
 async def test_a_campaign_that_nobody_sends_says_so(
     project: Project, home: PostgresHome, campaign: CampaignRecord, sql: psycopg.Connection
 ) -> None:
-    told = await status(project, home.url)
+    told = status(project, home.url)
     assert told.out.splitlines()[0] == "july: 24 pending"
     assert "  12 shards with 24 people left: 0 with workers, 12 waiting" in told.out
     assert "no worker is alive" in told.out and "bulkmail worker --ledger" in told.out
 
     worker(sql, "web:1", 60, shards=4)
-    told = await status(project, home.url)
+    told = status(project, home.url)
     assert "july: 24 pending · being sent since" in told.out
     assert "4 with workers, 8 waiting" in told.out and "no worker" not in told.out
     sql.execute("UPDATE worker SET lease_until = clock_timestamp() - interval '42 seconds'")
-    told = await status(project, home.url)
+    told = status(project, home.url)
     assert "no worker is alive" in told.out
     assert any(
         line.startswith("web:1") and "4  gone for 4" in line and "others take its shards" in line
@@ -137,16 +137,14 @@ async def test_a_campaign_that_is_closed_tells_why(
     project: Project, home: PostgresHome, campaign: CampaignRecord, sql: psycopg.Connection
 ) -> None:
     sql.execute("UPDATE campaign SET is_open = false")
-    assert "it was paused, or limited" in (await status(project, home.url)).out
+    assert "it was paused, or limited" in (status(project, home.url)).out
     worker(sql, "web:1", 60, shards=1)
-    assert "what is under way is finished: 1 shard\n" in (await status(project, home.url)).out
+    assert "what is under way is finished: 1 shard\n" in (status(project, home.url)).out
     sql.execute("UPDATE campaign SET stopped_for = 'the server refuses to go on: 550 no'")
-    assert (
-        "  stopped: the server refuses to go on: 550 no\n" in (await status(project, home.url)).out
-    )
+    assert "  stopped: the server refuses to go on: 550 no\n" in (status(project, home.url)).out
     sql.execute("UPDATE campaign SET stopped_for = ''")
     sql.execute("UPDATE recipient SET state = 'cancelled'")
-    told = (await status(project, home.url)).out
+    told = (status(project, home.url)).out
     assert "july: 24 cancelled" in told and "shards with" not in told and "paused" not in told
 
 
@@ -155,8 +153,8 @@ async def test_a_start_in_the_future_is_told(
 ) -> None:
     sql.execute("UPDATE pgqueuer SET execute_after = execute_after + interval '3 hours'")
     worker(sql, "web:1", 60)
-    assert "waits until 20" in (await status(project, home.url)).out
-    told = json.loads((await status(project, home.url, "--json")).out)
+    assert "waits until 20" in (status(project, home.url)).out
+    told = json.loads((status(project, home.url, "--json")).out)
     assert told["shards"]["next_at"] > time.time() + 3600
 
 
@@ -169,7 +167,7 @@ async def test_as_json_each_campaign_is_one_object(
     granted(sql, "a@one:465", 3, 20)
     told = {
         line["campaign"]: line
-        for line in map(json.loads, (await status(project, home.url, "--json")).out.splitlines())
+        for line in map(json.loads, (status(project, home.url, "--json")).out.splitlines())
     }
     assert set(told) == {"july", "august"}
     assert told["august"]["shards"]["left"] == 0 and not told["august"]["open"]
@@ -191,40 +189,40 @@ async def test_status_looks_at_the_projects_ledger_and_that_of_the_environment(
     serve: StartServer, project: Project, home: PostgresHome, campaign: CampaignRecord
 ) -> None:
     project.environment["BULKMAIL_LEDGER"] = home.url
-    assert (await project.bulkmail("status")).out.startswith("july: 24 pending")
+    assert project.here("status").out.startswith("july: 24 pending")
     project.campaign(await serve())
     assert (await project.bulkmail("run", "letter.yaml", "--yes")).status == 0
-    both = (await project.bulkmail("status")).out
+    both = project.here("status").out
     assert both.startswith("letter: 1 accepted\njuly: 24 pending")
-    assert (await project.bulkmail("status", "letter.yaml")).out == "letter: 1 accepted\n"
-    named = await project.bulkmail("status", "--ledger", "bulkmail.sqlite")
+    assert project.here("status", "letter.yaml").out == "letter: 1 accepted\n"
+    named = project.here("status", "--ledger", "bulkmail.sqlite")
     assert named.out == "letter: 1 accepted\n"
-    wrong = await project.bulkmail("status", "letter.yaml", "--ledger", home.url)
+    wrong = project.here("status", "letter.yaml", "--ledger", home.url)
     assert wrong.status == 2 and "without FILE" in wrong.err
 
 
 async def test_status_where_nothing_is(project: Project, postgres_url: str) -> None:
-    result = await project.bulkmail("status")
+    result = project.here("status")
     assert result.status == 66 and "no BULKMAIL_LEDGER" in result.err
-    result = await project.bulkmail("status", "--ledger", postgres_url)
+    result = project.here("status", "--ledger", postgres_url)
     assert result.status == 66 and "nothing was ever recorded in postgresql://" in result.err
-    result = await project.bulkmail("status", "--ledger", "nowhere.sqlite")
+    result = project.here("status", "--ledger", "nowhere.sqlite")
     assert result.status == 66 and not (project.folder / "nowhere.sqlite").exists()
 
 
 async def test_the_suppression_list_of_a_database(
     project: Project, postgres_url: str, home: PostgresHome
 ) -> None:
-    by_name = await project.bulkmail("suppress", "add", "kim@example.com", "--ledger", postgres_url)
+    by_name = project.here("suppress", "add", "kim@example.com", "--ledger", postgres_url)
     assert by_name.out.startswith("1 suppressed in postgresql://"), by_name.err
     project.environment["BULKMAIL_LEDGER"] = postgres_url
-    assert (await project.bulkmail("suppress", "add", "lee@example.com")).status == 0
-    listed = await project.bulkmail("suppress", "list", "--json")
+    assert project.here("suppress", "add", "lee@example.com").status == 0
+    listed = project.here("suppress", "list", "--json")
     assert [json.loads(line)["email"] for line in listed.out.splitlines()] == [
         "kim@example.com",
         "lee@example.com",
     ]
-    assert (await project.bulkmail("suppress", "remove", "kim@example.com")).out == "1 taken off\n"
+    assert project.here("suppress", "remove", "kim@example.com").out == "1 taken off\n"
     with closing(home.view()) as view:
         assert [address for address, *_ in view.suppressed()] == ["lee@example.com"]
     assert not (project.folder / "bulkmail.sqlite").exists()
@@ -233,14 +231,14 @@ async def test_the_suppression_list_of_a_database(
 async def test_where_two_ledgers_could_be_meant_nobody_is_suppressed_in_either(
     project: Project, postgres_url: str, home: PostgresHome
 ) -> None:
-    assert (await project.bulkmail("suppress", "add", "kim@example.com")).status == 0
+    assert project.here("suppress", "add", "kim@example.com").status == 0
     project.environment["BULKMAIL_LEDGER"] = postgres_url
     for arguments in (("add", "lee@example.com"), ("remove", "kim@example.com"), ("list",)):
-        result = await project.bulkmail("suppress", *arguments)
+        result = project.here("suppress", *arguments)
         assert result.status == 65, result
         assert "--ledger bulkmail.sqlite" in result.err and "--ledger postgresql://" in result.err
     assert not home.exists()
-    listed = await project.bulkmail("suppress", "list", "--ledger", "bulkmail.sqlite")
+    listed = project.here("suppress", "list", "--ledger", "bulkmail.sqlite")
     assert "kim@example.com" in listed.out and "lee@" not in listed.out
 
 
