@@ -17,10 +17,8 @@ from bulkmail.model import Envelope, MailObject, Outcome, Phase, Reply, State
 from bulkmail.sandbox.receiving import Behaviour, Received, Receiver
 from bulkmail.smtp.announced import Announced
 from bulkmail.smtp.content import MAX_JOINED_BYTES, stuffed
-from bulkmail.smtp.conversation import (
-    Conversation,
-    Ending,
-)
+from bulkmail.smtp.conversation import Conversation
+from bulkmail.smtp.ending import Ending
 from bulkmail.smtp.judgement import judge
 from bulkmail.smtp.reply import make_reply
 

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from bulkmail.model import MailObject, Outcome, Phase
-from bulkmail.smtp.conversation import Conversation, Ending
+from bulkmail.smtp.conversation import Conversation
+from bulkmail.smtp.ending import Ending
 
 
 @dataclass(frozen=True, slots=True)
