@@ -361,6 +361,24 @@ async def test_a_dry_run_can_write_all_elsewhere(project: Project) -> None:
     assert mine.read_text() == "not bulkmail's"
 
 
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    [
+        ("--out look", "--out and --all belong to --dry-run"),
+        ("--all", "--out and --all belong to --dry-run"),
+        ("--dry-run --sandbox", "not even to the sandbox; use one of them"),
+        ("--dry-run --limit 2", "--limit bounds what is sent; --dry-run looks at everyone"),
+        ("--dry-run --detach", "--detach belongs to a run that sends"),
+        ("--sandbox --detach", "--detach belongs to a run that sends"),
+        ("--dry-run --approved x", "--dry-run sends nothing that would be approved"),
+    ],
+)
+def test_flags_that_do_not_go_together(project: Project, flags: str, told: str) -> None:
+    project.campaign()
+    result = project.here("run", "letter.yaml", *flags.split())
+    assert result.status == 2 and told in result.err
+
+
 async def test_the_sandbox_keeps_its_own_ledger_and_ignores_the_rate(project: Project) -> None:
     project.many(30)
     project.campaign(rate="1/day")

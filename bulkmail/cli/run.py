@@ -31,6 +31,9 @@ from bulkmail.ledger import Home, Ledger
 from bulkmail.sandbox import Sandbox
 from bulkmail.transport.eml import file_name
 
+Sending = Callable[[], Coroutine[Any, Any, Stop | None]]
+"""Sends a plan that is kept; why it stopped before its end, if it did."""
+
 
 @dataclass(frozen=True)
 class Flags:
@@ -109,16 +112,14 @@ def run(
     Exit status: 0 everyone accepted or left out; 1 finished, look at the failed; 75 unfinished, run
     again; 65 the campaign is wrong; 69 no server; 77 login refused; 130 stopped by Ctrl-C.
     """
-    if (out or write_all) and not dry_run:
-        raise click.UsageError("--out and --all belong to --dry-run")
-    if dry_run and in_sandbox:
-        raise click.UsageError("--dry-run sends nothing, not even to the sandbox; use one of them")
-    if dry_run and limit is not None:
-        raise click.UsageError("--limit bounds what is sent; --dry-run looks at everyone")
-    if detach and (dry_run or in_sandbox):
-        raise click.UsageError("--detach belongs to a run that sends")
-    if dry_run and approved:
-        raise click.UsageError("--dry-run sends nothing that would be approved")
+    _refuse_contradictions(
+        dry_run=dry_run,
+        writes=write_all or out is not None,
+        in_sandbox=in_sandbox,
+        limit=limit,
+        detach=detach,
+        approved=approved,
+    )
     flags = Flags(
         yes, limit, wait, as_json, accept_changes, cancel_removed, new, approved, detach,
         lease_seconds,
@@ -137,13 +138,53 @@ def run(
     raise SystemExit(status)
 
 
+def _refuse_contradictions(
+    *,
+    dry_run: bool,
+    writes: bool,
+    in_sandbox: bool,
+    limit: int | None,
+    detach: bool,
+    approved: str | None,
+) -> None:
+    """Raises UsageError for flags that do not go together."""
+    if writes and not dry_run:
+        raise click.UsageError("--out and --all belong to --dry-run")
+    if dry_run and in_sandbox:
+        raise click.UsageError("--dry-run sends nothing, not even to the sandbox; use one of them")
+    if dry_run and limit is not None:
+        raise click.UsageError("--limit bounds what is sent; --dry-run looks at everyone")
+    if detach and (dry_run or in_sandbox):
+        raise click.UsageError("--detach belongs to a run that sends")
+    if dry_run and approved:
+        raise click.UsageError("--dry-run sends nothing that would be approved")
+
+
 def _send(campaign: Campaign, flags: Flags, sandbox: Sandbox | None) -> ExitStatus:
-    """Plans, asks, sends, sums up."""
+    """Plans and asks, sends or leaves it to workers, sums up."""
     home = options.ledger_home(campaign, sandbox is not None)
     if flags.detach and not home.is_shared:
         raise CampaignError("--detach leaves it to workers, which need  ledger: postgresql://…")
     ledger = home.ledger(campaign.name)
-    send = None
+    plan, sending = _agreed(campaign, home, ledger, flags, sandbox)
+    if sending is not None and flags.detach:
+        ledger.close()
+        _tell_what_is_left(plan, flags)
+        return ExitStatus.DONE
+    started = time.monotonic()
+    if home.is_shared:
+        ledger.close()
+    stop = _awaited(sending) if sending is not None else None
+    ledger.close()
+    return _summed_up(plan, home, time.monotonic() - started, stop, flags, sandbox)
+
+
+def _agreed(
+    campaign: Campaign, home: Home, ledger: Ledger, flags: Flags, sandbox: Sandbox | None
+) -> tuple[Plan, Sending | None]:
+    """Plans and asks. With a yes the plan is kept, and what is to be awaited to send it returned;
+    None if nobody is left.
+    """
     with planned(
         campaign,
         ledger,
@@ -155,41 +196,21 @@ def _send(campaign: Campaign, flags: Flags, sandbox: Sandbox | None) -> ExitStat
         refuse_what_was_sent(plan)
         if flags.approved is not None:
             refuse_unapproved(plan, fingerprint(plan, ledger), flags.approved)
-        if plan.unsent:
-            if flags.new:
-                ledger.contents.set_meant_again(plan.record, campaign.digest())
-            elif sandbox is None:
-                refuse_second_name(plan)
-            server = sandbox.submission if sandbox else campaign.server
-            accept_changes = flags.accept_changes or flags.approved is not None
-            ask(plan, server, flags.limit, yes=not flags.asks, accept_changes=accept_changes)
-            send = _begun(plan, home, ledger, flags, sandbox)
-    started = time.monotonic()
-    stop = None
-    if home.is_shared:
-        ledger.close()
-    if send is not None and not flags.detach:
-        with asyncio.Runner(loop_factory=loop_factory()) as runner:
-            stop = runner.run(send())
-    ledger.close()
-    if send is not None and flags.detach:
-        click.echo(f"{text.people(flags.bounds.of(plan))} left to workers")
-        click.echo(f"  watch them:     bulkmail status {campaign.path}")
-        return ExitStatus.DONE
-    with closing(home.view()) as view:
-        tally = view.tally(plan.record)
-    summary = Summary(plan, tally, time.monotonic() - started, stop, sandbox)
-    with may_be_unread():
-        if flags.as_json:
-            click.echo(text.json_line(summary.as_json()))
-        else:
-            summary.show()
-    return summary.status
+        if not plan.unsent:
+            return plan, None
+        if flags.new:
+            ledger.contents.set_meant_again(plan.record, campaign.digest())
+        elif sandbox is None:
+            refuse_second_name(plan)
+        server = sandbox.submission if sandbox else campaign.server
+        accept_changes = flags.accept_changes or flags.approved is not None
+        ask(plan, server, flags.limit, yes=not flags.asks, accept_changes=accept_changes)
+        return plan, _begun(plan, home, ledger, flags, sandbox)
 
 
 def _begun(
     plan: Plan, home: Home, ledger: Ledger, flags: Flags, sandbox: Sandbox | None
-) -> Callable[[], Coroutine[Any, Any, Stop | None]]:
+) -> Sending:
     """Records, with the plan, that a run begins; what is to be awaited then to send."""
     campaign = plan.campaign
     if not home.is_shared:
@@ -203,3 +224,33 @@ def _begun(
     ledger.begin_run(plan.record, time.time())
     share.hand_out(plan, ledger, flags.limit, detach=flags.detach)
     return lambda: share.send_with_others(plan, home, flags.bounds, flags.lease_seconds)
+
+
+def _awaited(sending: Sending) -> Stop | None:
+    with asyncio.Runner(loop_factory=loop_factory()) as runner:
+        return runner.run(sending())
+
+
+def _tell_what_is_left(plan: Plan, flags: Flags) -> None:
+    click.echo(f"{text.people(flags.bounds.of(plan))} left to workers")
+    click.echo(f"  watch them:     bulkmail status {plan.campaign.path}")
+
+
+def _summed_up(
+    plan: Plan,
+    home: Home,
+    seconds: float,
+    stop: Stop | None,
+    flags: Flags,
+    sandbox: Sandbox | None,
+) -> ExitStatus:
+    """Says what became of everyone."""
+    with closing(home.view()) as view:
+        tally = view.tally(plan.record)
+    summary = Summary(plan, tally, seconds, stop, sandbox)
+    with may_be_unread():
+        if flags.as_json:
+            click.echo(text.json_line(summary.as_json()))
+        else:
+            summary.show()
+    return summary.status
