@@ -13,13 +13,12 @@ from bulkmail.compose.templates import RenderError
 from bulkmail.errors import BulkmailError, CampaignError, Problem
 from bulkmail.ledger import Person
 from bulkmail.model import State
+from bulkmail.preview.following import Following
 from bulkmail.preview.mistakes import problems_of, with_lines
 from bulkmail.preview.opened import Opened, opened
 from bulkmail.preview.reading import MEANT, Past, People
 from bulkmail.preview.shown import Json, mail_json
 from bulkmail.preview.watching import Stamp, data_files, files_of, stamps
-
-LOOK_SECONDS = 0.5
 
 
 class Preview:
@@ -44,18 +43,15 @@ class Preview:
         self._files: dict[Path, Stamp] = {}
         self._changing = threading.RLock()
         """Held while anything of the above changes, or a message is composed of it."""
-        self._closing = threading.Event()
         self.refresh()
-        self._thread = threading.Thread(target=self._follow, name="following", daemon=True)
+        self._following = Following(self._look)
 
     def follow(self) -> None:
         """From now on changes of the files are seen."""
-        self._thread.start()
+        self._following.start()
 
     def close(self) -> None:
-        self._closing.set()
-        if self._thread.is_alive():
-            self._thread.join()
+        self._following.close()
         with self._changing:
             if self._people is not None:
                 self._people.close()
@@ -106,15 +102,14 @@ class Preview:
         except RenderError as error:
             raise CampaignError([Problem(error.place, error.message)]) from None
 
-    def _follow(self) -> None:
-        while not self._closing.wait(LOOK_SECONDS):
-            with self._changing:
-                if stamps(self._files) != self._files:
-                    self.refresh()
-                elif self._campaign is not None:
-                    # Composing may have asked for more templates.
-                    new = set(self._campaign.load.candidates()) - self._files.keys()
-                    self._files.update(stamps(new))
+    def _look(self) -> None:
+        with self._changing:
+            if stamps(self._files) != self._files:
+                self.refresh()
+            elif self._campaign is not None:
+                # Composing may have asked for more templates.
+                new = set(self._campaign.load.candidates()) - self._files.keys()
+                self._files.update(stamps(new))
 
     # -- what the page asks for ------------------------------------------------------------------
 

@@ -2,19 +2,18 @@
 
 import json
 import os
-import threading
 from array import array
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from bulkmail.preview.following import Following
 from bulkmail.preview.opened import Opened, opened
 from bulkmail.preview.shown import Json, mail_json
 
 SCANNED = 5_000
 """So many lines of the journal are looked at in one portion of a search."""
-LOOK_SECONDS = 0.5
 
 
 class Kept:
@@ -28,22 +27,15 @@ class Kept:
         """Where each line of the journal begins."""
         self._end = 0
         self._edition = 1
-        self._closing = threading.Event()
         self._look()
-        self._thread = threading.Thread(target=self._follow, name="following", daemon=True)
+        self._following = Following(self._look)
 
     def follow(self) -> None:
         """From now on new mail is seen."""
-        self._thread.start()
+        self._following.start()
 
     def close(self) -> None:
-        self._closing.set()
-        if self._thread.is_alive():
-            self._thread.join()
-
-    def _follow(self) -> None:
-        while not self._closing.wait(LOOK_SECONDS):
-            self._look()
+        self._following.close()
 
     def _look(self) -> None:
         """Takes in whole lines that were added; a journal that shrank is another one."""
