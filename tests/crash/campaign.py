@@ -227,35 +227,9 @@ class Campaign:
 
     def _write(self, told: dict[str, object]) -> None:
         """The project's files."""
-        write = self._project.write
-        write("letter.txt", "{{ name }},\n\nthe token of {{ email }} is\n.{{ token }}\n")
-        write(
-            "letter.html",
-            "<p>{{ name }},</p>\n<p>the token of {{ email }} is {{ token }}</p>\n",
-        )
-        write("people.csv", table_of(self._people))
-        write(
-            "letter.yaml",
-            f"""\
-from: "News <news@example.org>"
-subject: "{{{{ name }}}}, your token is {{{{ token }}}}"
-template: {{text: letter.txt, html: letter.html}}
-recipients: [{{file: people.csv}}]
-rate: unlimited
-in_doubt: {self.plan.in_doubt}
-retry: {{first: 1s, longest: 1s}}
-smtp:
-  host: {told["host"]}
-  port: {told["port"]}
-  security: tls
-  ca_file: {told["ca_file"]}
-  username: sender
-  password: env:TEST_PASSWORD
-  connections: {CONNECTIONS}
-  window: {self.plan.window}
-  messages_per_connection: 20
-""",
-        )
+        write_letter(self._project)
+        more = f"in_doubt: {self.plan.in_doubt}"
+        write_campaign(self._project, "letter", self._people, told, self.plan.window, more)
 
     # -- starts ----------------------------------------------------------------------------------
 
@@ -429,6 +403,48 @@ async def first(*awaited: Coroutine[Any, Any, object]) -> None:
     for task in others:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def write_letter(project: Project) -> None:
+    """The templates of all campaigns."""
+    project.write("letter.txt", "{{ name }},\n\nthe token of {{ email }} is\n.{{ token }}\n")
+    project.write(
+        "letter.html", "<p>{{ name }},</p>\n<p>the token of {{ email }} is {{ token }}</p>\n"
+    )
+
+
+def write_campaign(
+    project: Project,
+    name: str,
+    rows: list[Person],
+    told: dict[str, object],
+    window: int,
+    more: str,
+) -> None:
+    """A campaign file and its table, to be sent through the recorder that `told` where it is."""
+    project.write(f"{name}.csv", table_of(rows))
+    project.write(
+        f"{name}.yaml",
+        f"""\
+from: "News <news@example.org>"
+subject: "{{{{ name }}}}, your token is {{{{ token }}}}"
+template: {{text: letter.txt, html: letter.html}}
+recipients: [{{file: {name}.csv}}]
+rate: unlimited
+retry: {{first: 1s, longest: 1s}}
+{more}
+smtp:
+  host: {told["host"]}
+  port: {told["port"]}
+  security: tls
+  ca_file: {told["ca_file"]}
+  username: sender
+  password: env:TEST_PASSWORD
+  connections: {CONNECTIONS}
+  window: {window}
+  messages_per_connection: 20
+""",
+    )
 
 
 def table_of(rows: list[Person]) -> str:

@@ -27,15 +27,13 @@ from bulkmail.errors import ExitStatus
 
 from ..conftest import Project
 from ..postgres import MISSING, VARIABLE, PostgresServer, programs
-from .campaign import Recorder, table_of, tell
+from .campaign import CONNECTIONS, WIRES, Recorder, tell, write_campaign, write_letter
 from .judge import Copy, Entry, Evidence, Fault, Kind, taken_in
 from .people import Person, people
 from .relay import HOST, Relay
 from .server import TAKEN
 
 WORKERS = 3
-CONNECTIONS = 4
-WIRES = ("plain", "chunking", "pipelining")
 WINDOWS = {"plain": 1, "pipelining": 3, "chunking": 4}
 PEOPLE = 480
 """Of one campaign: a second's work."""
@@ -174,11 +172,7 @@ class World:
             self._url = await asyncio.to_thread(self._server.create_database)
             self._told = await stack.enter_async_context(self._recorder)
             stack.callback(self._kill_all)
-            self._write("letter.txt", "{{ name }},\n\nthe token of {{ email }} is\n.{{ token }}\n")
-            self._write(
-                "letter.html",
-                "<p>{{ name }},</p>\n<p>the token of {{ email }} is {{ token }}</p>\n",
-            )
+            write_letter(self._project)
             await self._begin(stack)
             for index, trouble in enumerate(self._troubles):
                 await self._round(Round(self._wire, self._seed, index, trouble))
@@ -207,7 +201,9 @@ class World:
         self._name = f"round{round.index}"
         self._attached = None
         part = self._people[round.index * PEOPLE : (round.index + 1) * PEOPLE]
-        self._write_campaign(part)
+        window = WINDOWS["chunking"]
+        more = f"ledger: {self._url}"
+        write_campaign(self._project, self._name, part, self._told, window, more)
         try:
             await self._all_at_work()
             async with asyncio.timeout(2 * PATIENCE_SECONDS):
@@ -224,35 +220,6 @@ class World:
             if worker.process is not None and worker.status is None:
                 continue
             await worker.start()
-
-    def _write(self, name: str, text: str) -> None:
-        self._project.write(name, text)
-
-    def _write_campaign(self, part: list[Person]) -> None:
-        told = self._told
-        self._write(f"{self._name}.csv", table_of(part))
-        self._write(
-            f"{self._name}.yaml",
-            f"""\
-from: "News <news@example.org>"
-subject: "{{{{ name }}}}, your token is {{{{ token }}}}"
-template: {{text: letter.txt, html: letter.html}}
-recipients: [{{file: {self._name}.csv}}]
-rate: unlimited
-ledger: {self._url}
-retry: {{first: 1s, longest: 1s}}
-smtp:
-  host: {told["host"]}
-  port: {told["port"]}
-  security: tls
-  ca_file: {told["ca_file"]}
-  username: sender
-  password: env:TEST_PASSWORD
-  connections: {CONNECTIONS}
-  window: {WINDOWS["chunking"]}
-  messages_per_connection: 20
-""",
-        )
 
     async def _planned(self) -> None:
         """Left to the workers."""
