@@ -7,8 +7,9 @@ it wrote down is the truth; `campaign` starts runs and kills them; `judge` compa
 the ledger and with what everybody should have, and knows nothing of bulkmail.
 
 `cluster` does the same to workers that share a ledger in PostgreSQL, and to their database and
-network; `relay` is that network.
+network: `relay` is that network, or `namespace`, where that is allowed.
 
 A seed decides people, refusals, wire mode, `in_doubt`, kinds and instants of the kills, and the
-server's pauses. `make crash` tries many; `make crash SEEDS=7` tries that one again, `make crash CLUSTER=7` those of a cluster.
+server's pauses. `make crash` tries many; `make crash SEEDS=7` tries that one again,
+`make crash CLUSTER=7` those of a cluster.
 """

@@ -135,13 +135,11 @@ class Result:
 
 
 class Recorder:
-    """The server's process, and what it tells of itself."""
+    """The server's process, and what it tells of itself; for `manners` see there."""
 
-    def __init__(
-        self, folder: Path, seed: int, people: int, wire: str, *, rough: bool = False
-    ) -> None:
+    def __init__(self, folder: Path, seed: int, people: int, wire: str, *manners: str) -> None:
         self._folder = folder
-        self._told_to_be = [str(seed), str(people), wire, *["rough"] * rough]
+        self._told_to_be = [str(seed), str(people), wire, *manners]
         self._told: Counter[str] = Counter()
         self._changed = asyncio.Condition()
 

@@ -29,14 +29,16 @@ from ..conftest import Project
 from ..postgres import MISSING, VARIABLE, PostgresServer, programs
 from .campaign import CONNECTIONS, WIRES, Recorder, tell, write_campaign, write_letter
 from .judge import Copy, Entry, Evidence, Fault, Kind, taken_in
-from .people import Person, people
-from .relay import HOST, Relay
+from .namespace import Namespace
+from .people import SLOW, Person, people
+from .relay import Relay
 from .server import TAKEN
 
 WORKERS = 3
 WINDOWS = {"plain": 1, "pipelining": 3, "chunking": 4}
+SLOW_RATE = "60/s"
 PEOPLE = 480
-"""Of one campaign: a second's work."""
+"""Of one campaign: two seconds' work."""
 LEASE_SECONDS = 2.0
 SENDING_SECONDS = 0.5
 """From the first message of a campaign to the last instant of a trouble."""
@@ -115,7 +117,7 @@ class Worker:
     async def start(self) -> None:
         with self._log.open("ab") as log:
             self.process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "bulkmail", "worker"),
+                *(*self.relay.by, sys.executable, "-m", "bulkmail", "worker"),
                 cwd=self._project.folder,
                 env={**os.environ, **self._project.environment, "BULKMAIL_LEDGER": self._url},
                 stdin=asyncio.subprocess.DEVNULL,
@@ -142,11 +144,16 @@ class Worker:
 
 
 class World:
-    """A database, a server, workers, and the campaigns that they send. An asynchronous context."""
+    """A database, a server, workers, and the campaigns that they send; each worker on a network of
+    the kernel's, if `namespaces` are to be made for them.
+    """
 
-    def __init__(self, folder: Path, seed: int, troubles: Sequence[Trouble]) -> None:
+    def __init__(
+        self, folder: Path, seed: int, troubles: Sequence[Trouble], *, namespaces: bool = False
+    ) -> None:
         self.rounds: list[Round] = []
         self._seed = seed
+        self._namespaces = namespaces
         self._wire = WIRES[seed % 3]
         self._troubles = troubles
         self._folder = folder
@@ -154,7 +161,8 @@ class World:
             folder, {"TEST_PASSWORD": "secret", "BULKMAIL_LEASE": f"{LEASE_SECONDS:g}s"}
         )
         self._people = people(seed, PEOPLE * len(troubles))
-        self._recorder = Recorder(folder, seed, len(self._people), self._wire, rough=True)
+        manners = ["rough", *["everywhere"] * namespaces]
+        self._recorder = Recorder(folder, seed, len(self._people), self._wire, *manners)
         self._workers: list[Worker] = []
         self._runs: list[Process] = []
         self._planning_seconds = 1.0
@@ -182,9 +190,9 @@ class World:
         parts = urlsplit(self._url)
         assert parts.port is not None
         for number in range(WORKERS):
-            relay = Relay(parts.port)
+            relay = Namespace(parts.port) if self._namespaces else Relay(parts.port)
             port = await stack.enter_async_context(relay)
-            netloc = f"{parts.username}@{HOST}:{port}"
+            netloc = f"{parts.username}@{relay.host}:{port}"
             url = urlunsplit(parts._replace(netloc=netloc))
             worker = Worker(self._project, self._folder / f"worker{number}.log", relay, url)
             self._workers.append(worker)
@@ -202,7 +210,7 @@ class World:
         self._attached = None
         part = self._people[round.index * PEOPLE : (round.index + 1) * PEOPLE]
         window = WINDOWS["chunking"]
-        more = f"ledger: {self._url}"
+        more = f"ledger: {self._url}\nrate_per_domain: {{{SLOW}: {SLOW_RATE}}}"
         write_campaign(self._project, self._name, part, self._told, window, more)
         try:
             await self._all_at_work()

@@ -15,6 +15,10 @@ NAMES = (
 """What is escaped, stuffed, encoded and folded on its way."""
 
 
+SLOW = "slow.example.com"
+"""Whose rate may be lower than that of others."""
+
+
 class Reception(StrEnum):
     """What the server says to RCPT."""
 
@@ -40,7 +44,7 @@ def people(seed: int, number: int) -> list[Person]:
     receptions = [Reception.TAKEN] * 14 + [Reception.REFUSED, Reception.LATER]
     return [
         Person(
-            f"person{index}@example.com",
+            f"person{index}@{SLOW if index % 5 == 0 else 'example.com'}",
             dice.choice(NAMES).strip(),
             f"{dice.getrandbits(64):016x}",
             dice.choice(receptions),

@@ -1,12 +1,13 @@
-"""The recording server: `python -m tests.crash.server FOLDER SEED PEOPLE WIRE [rough]`.
+"""The recording server: `python -m tests.crash.server FOLDER SEED PEOPLE WIRE [rough] [everywhere]`.
 
 It prints where it listens, then a line for every event: a connection `opened` or `closed`, a message
 `taken`. Before the final dot is answered the message stands in FOLDER/taken.jsonl, and then a random
 pause passes: who is killed meanwhile cannot know. Of a message whose end did not come nothing is
 kept. Every refusal and every reply to an end holds the token of whom it is about, and leaves before
 the next command is looked at. A rough one also ends sessions now and then, at MAIL, with a word or
-without. It ends when its standard input does and all connections have, so that
-what is read then is all there will ever be.
+without; one that is everywhere listens on all addresses, not on that of loopback alone. It ends when
+its standard input does and all connections have, so that what is read then is all there will ever
+be.
 
 The protocol is that of the sandbox; one thread a connection makes its pauses simple.
 """
@@ -94,8 +95,10 @@ class Server(socketserver.ThreadingTCPServer):
     daemon_threads = False
     request_queue_size = 64
 
-    def __init__(self, behaviour: Behaviour, tls: ssl.SSLContext, record: Record) -> None:
-        super().__init__((HOST, 0), Connection)
+    def __init__(
+        self, host: str, behaviour: Behaviour, tls: ssl.SSLContext, record: Record
+    ) -> None:
+        super().__init__((host, 0), Connection)
         self.behaviour = behaviour
         self.tls = tls
         self.record = record
@@ -130,12 +133,15 @@ class Connection(socketserver.BaseRequestHandler):
 
 
 def main() -> None:
-    folder, seed, number, wire = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
+    place, seed_of, people_of, wire, *manners = sys.argv[1:]
+    folder, seed, number = Path(place), int(seed_of), int(people_of)
     tls, ca_file = make_certificate(folder)
-    replies = Replies(seed, number, rough=sys.argv[5:] == ["rough"])
+    replies = Replies(seed, number, rough="rough" in manners)
     behaviour = Behaviour(EXTENSIONS[wire], answer=replies.answer)
-    with Server(behaviour, tls, Record(folder / TAKEN, seed)) as server:
-        told = {"host": HOST, "port": server.server_address[1], "ca_file": str(ca_file)}
+    # Namespaces come by addresses of their own, and call it by its name.
+    host, bound = ("localhost", "") if "everywhere" in manners else (HOST, HOST)
+    with Server(bound, behaviour, tls, Record(folder / TAKEN, seed)) as server:
+        told = {"host": host, "port": server.server_address[1], "ca_file": str(ca_file)}
         print(json.dumps(told), flush=True)
         threading.Thread(target=server.serve_forever).start()
         sys.stdin.read()
