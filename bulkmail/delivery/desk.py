@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -168,10 +168,10 @@ class Desk:
         self.closed, self.is_empty = None, False
         self._queues.put_back(recipient, last=last)
 
-    def look_again(self) -> None:
-        """Whoever waits asks the ledger once more."""
+    def look_again(self, domains: Collection[str]) -> None:
+        """Whoever waits asks the ledger once more, also for these domains if they are apart."""
         self.closed, self.is_empty = None, False
-        self._queues.look_again()
+        self._queues.look_again(domains)
 
     def clock(self) -> float:
         """Seconds since the epoch, which never go back."""

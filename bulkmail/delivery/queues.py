@@ -115,10 +115,10 @@ class Queues:
             self._look(queue, self._monotonic(due_at), NEXT_RETRY)
         self.tell()
 
-    def look_again(self) -> None:
-        """Asks the ledger once more for everyone, also of domains that are apart."""
-        for domain, queue in self._apart.items():
-            self._look(queue, self._now(), self._why(domain))
+    def look_again(self, domains: Collection[str]) -> None:
+        """Asks the ledger once more, also for those of these domains that are apart."""
+        for domain in self._apart.keys() & domains:
+            self._look(self._apart[domain], self._now(), self._why(domain))
         self.tell()
 
     def next_turn(self) -> tuple[float, str] | None:

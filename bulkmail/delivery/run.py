@@ -79,9 +79,9 @@ class Delivery:
         """Takes nothing new; what is under way is waited for, for a bounded time."""
         self._halt.call(stop)
 
-    def look_again(self) -> None:
-        """Somebody may be claimed who could not be before."""
-        self._desk.look_again()
+    def look_again(self, domains: Collection[str] = ()) -> None:
+        """Somebody may be claimed who could not be before; of these domains, if they must wait."""
+        self._desk.look_again(domains)
 
     def next_turn(self) -> tuple[float, str] | None:
         """When the first domain that must wait has its turn, in seconds since the epoch, and why

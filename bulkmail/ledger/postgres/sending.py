@@ -61,14 +61,15 @@ class _Queue:
 class ShardLedger:
     """The ledger as the delivery loop sees it, see `delivery.seams.Ledger`.
 
-    `on_news` is called when somebody can be claimed who could not be before; `on_commit`, in the
-    writer's thread, for each commit: with how many intents, and how many seconds it took. While it
-    `is_open` more shards may come, so that nobody is never the answer.
+    `on_news` is called when somebody can be claimed who could not be before, with the domains of
+    those who are claimed by domain; `on_commit`, in the writer's thread, for each commit: with how
+    many intents, and how many seconds it took. While it `is_open` more shards may come, so that
+    nobody is never the answer.
     """
 
     def __init__(self, db: PostgresDatabase, worker_id: int, account: str, content_id: int) -> None:
         self.commits = Commits(self._record)
-        self.on_news: Callable[[], None] = lambda: None
+        self.on_news: Callable[[Collection[str]], None] = lambda domains: None
         self.on_commit: Callable[[int, float], None] = lambda intents, seconds: None
         self.is_open = True
         self._db = db
@@ -111,7 +112,7 @@ class ShardLedger:
                 self._queue(one.domain).pending.append(one)
                 held.gave = held.gave or one.domain not in self._queues
         self._look_at(held)
-        self.on_news()
+        self.on_news({one.domain for one in shard.recipients if one.domain in self._queues})
         return done
 
     def give_back(self, at: float) -> None:
@@ -274,10 +275,11 @@ class ShardLedger:
 
     def _end(self, held: _Held, at: float | None) -> None:
         del self._held[held.shard.id]
-        for one in held.shard.recipients:
-            if self._of.pop(one.id, None) is not None:
-                del self._people[one.id]
-        for queue in self._queues.values():
+        left = [one for one in held.shard.recipients if self._of.pop(one.id, None) is not None]
+        for one in left:
+            del self._people[one.id]
+        for domain in self._queues.keys() & {None, *(one.domain for one in left)}:
+            queue = self._queues[domain]
             queue.pending = deque(one for one in queue.pending if one.id in self._of)
             queue.deferred = [entry for entry in queue.deferred if entry[1] in self._of]
             heapq.heapify(queue.deferred)
