@@ -253,11 +253,11 @@ async def test_a_campaign_is_cancelled_while_it_runs(
         refused = await project.bulkmail(*command)
         assert refused.status == 65 and '"letter" was cancelled on 20' in refused.err
         assert "bulkmail retry letter.yaml --state cancelled" in refused.err
-    one = await project.bulkmail("retry", "letter.yaml", "person199@example.com", "--yes")
+    one = project.here("retry", "letter.yaml", "person199@example.com", "--yes")
     assert one.status == 65 and "was cancelled as a whole" in one.err
-    some = await project.bulkmail("retry", "letter.yaml", "--state", "failed", "--yes")
+    some = project.here("retry", "letter.yaml", "--state", "failed", "--yes")
     assert some.status == 65 and "was cancelled as a whole" in some.err
-    back = await project.bulkmail("retry", "letter.yaml", "--state", "cancelled", "--yes")
+    back = project.here("retry", "letter.yaml", "--state", "cancelled", "--yes")
     assert back.status == 0
     project.campaign(server)
     assert (await project.bulkmail("run", "letter.yaml", "--yes")).status == 0

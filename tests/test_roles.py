@@ -4,6 +4,7 @@ import asyncio
 import uuid
 from asyncio.subprocess import Process
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
@@ -11,6 +12,7 @@ import psycopg
 import pytest
 
 from .conftest import Project, RecordingServer, Result, StartServer
+from .postgres import PostgresServer
 
 DOCS = Path(__file__).parent.parent / "docs"
 ROLES = ("owner", "planner", "worker", "reader")
@@ -18,9 +20,9 @@ ROLES = ("owner", "planner", "worker", "reader")
 Url = Callable[[str], str]
 
 
-@pytest.fixture
-def url_of(postgres_url: str) -> Iterator[Url]:
-    """The URL of the ledger for a role. The tables are there, and each has its rights."""
+@contextmanager
+def roles(postgres_url: str) -> Iterator[Url]:
+    """The URL of the ledger for a role. Where the tables are there, each has its rights."""
     prefix = f"t{uuid.uuid4().hex[:12]}_"
     once, each_time = (
         (DOCS / name).read_text("utf-8").replace("bulkmail_", prefix)
@@ -46,6 +48,12 @@ def url_of(postgres_url: str) -> Iterator[Url]:
                 admin.execute(f"DROP ROLE {prefix}{role}".encode())
 
 
+@pytest.fixture
+def url_of(postgres_url: str) -> Iterator[Url]:
+    with roles(postgres_url) as url:
+        yield url
+
+
 def _ready(url: Url, grants: str, role: str) -> str:
     """With rights, once there are tables."""
     with psycopg.connect(url("owner"), autocommit=True) as owner:
@@ -64,6 +72,13 @@ def ledger(project: Project, url: str) -> None:
 
 async def done(project: Project, *arguments: str) -> Result:
     result = await project.bulkmail(*arguments)
+    assert result.status == 0, result
+    return result
+
+
+def done_here(project: Project, *arguments: str) -> Result:
+    """What needs no server."""
+    result = project.here(*arguments)
     assert result.status == 0, result
     return result
 
@@ -92,22 +107,22 @@ async def sent(serve: StartServer, project: Project, url_of: Url) -> Result:
 async def test_each_role_can_do_its_work(sent: Result, project: Project, url_of: Url) -> None:
     assert "letter: finished" in sent.err and "18 accepted · 1 failed here" in sent.err
     ledger(project, url_of("reader"))
-    assert (await done(project, "status", "letter.yaml")).out.startswith(
+    assert done_here(project, "status", "letter.yaml").out.startswith(
         "letter: 18 accepted · 1 failed · 1 suppressed"
     )
-    failed = await done(project, "report", "letter.yaml", "--state", "failed")
+    failed = done_here(project, "report", "letter.yaml", "--state", "failed")
     assert "person3@example.com" in failed.out and "550 5.1.1" in failed.out
-    assert "<html" in (await done(project, "report", "letter.yaml", "--format", "html")).out
-    assert "18 already have it" in (await project.bulkmail("check", "letter.yaml")).out
-    listed = await done(project, "suppress", "list", "--ledger", url_of("reader"))
+    assert "<html" in done_here(project, "report", "letter.yaml", "--format", "html").out
+    assert "18 already have it" in project.here("check", "letter.yaml").out
+    listed = done_here(project, "suppress", "list", "--ledger", url_of("reader"))
     assert "person0@example.com" in listed.out
 
     ledger(project, url_of("planner"))
-    await done(project, "retry", "letter.yaml", "--yes")
+    done_here(project, "retry", "letter.yaml", "--yes")
     assert (await project.bulkmail("run", "letter.yaml", "--yes")).status == 1, "it may send, too"
-    await done(project, "retry", "letter.yaml", "--yes")
-    await done(project, "cancel", "letter.yaml", "--yes")
-    assert "1 cancelled" in (await done(project, "status", "letter.yaml")).out
+    done_here(project, "retry", "letter.yaml", "--yes")
+    done_here(project, "cancel", "letter.yaml", "--yes")
+    assert "1 cancelled" in done_here(project, "status", "letter.yaml").out
 
 
 async def test_a_worker_takes_over_and_can_be_paused(
@@ -186,14 +201,17 @@ def test_no_role_can_do_more(tables: Url, role: str, statement: str) -> None:
         connection.execute(statement.encode())
 
 
-@pytest.fixture
-def tables(url_of: Url) -> Url:
-    """The ledger's tables, made by their owner."""
+@pytest.fixture(scope="module")
+def tables(postgres_server: PostgresServer) -> Iterator[Url]:
+    """The ledger's tables, made by their owner. Nobody who asks for them changes anything there."""
     from bulkmail import engine
     from bulkmail.ledger.postgres import PostgresHome
 
-    PostgresHome(url_of("owner"), engine).migrate()
-    return url_of
+    database = postgres_server.create_database()
+    with roles(database) as url:
+        PostgresHome(url("owner"), engine).migrate()
+        yield url
+    postgres_server.drop_database(database)
 
 
 async def test_who_may_not_make_the_tables_is_told(project: Project, url_of: Url) -> None:
