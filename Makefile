@@ -28,7 +28,7 @@ demo: $(READY)
 	@$(BIN)/bulkmail run campaigns/newsletter.yaml --sandbox --yes
 
 test: $(READY)
-	@$(BIN)/python -m pytest -n 2 --dist loadfile
+	@$(BIN)/python -m pytest -n 2 --dist worksteal
 
 lint: $(READY)
 	@$(BIN)/ruff check .
