@@ -16,7 +16,7 @@ from bulkmail.transport import Timeouts
 from .case import Seen, Wire, case, in_doubt
 from .connecting import Act, of
 from .peer import Answer, Ask, Connection, ResetConnection, at, each
-from .world import HASTY, ONE, World, until_the_next_is_there
+from .world import HASTY, ONE, PATIENT, World, until_the_next_is_there
 
 PIPELINED = (Wire.PIPELINING,)
 ANY = (Wire.NONE,)
@@ -446,6 +446,7 @@ def lies(
     remarks: int = 1,
     pipelined: set[int] | None = None,
     answer: Answer | None = None,
+    timeouts: Timeouts = HASTY,
 ) -> Act:
     """So many people, a few a connection, so that the server is believed a second time."""
 
@@ -455,7 +456,7 @@ def lies(
         peer = await world.peer(told.pop("answer", answer), **told)
         peer.before_354 = partial(until_the_next_is_there, world)
         limits = replace(ONE, messages_per_connection=limit)
-        seen = await world.run(peer, limits=limits, timeouts=HASTY)
+        seen = await world.run(peer, limits=limits, timeouts=timeouts)
         if len(world.remarks) != remarks or any("PIPELINING" not in said for said in world.remarks):
             seen.notes.append(f"said {world.remarks}")
         if pipelined is not None and peer.pipelined != pipelined:
@@ -539,10 +540,12 @@ case(29, "PIPELINING: does not answer a dot, RCPT is refused behind it",
 case(29, "PIPELINING: does not answer a dot, all replies alike",
      lies(lambda: {"says": without_a_dots, "answer": without_codes(b"250 OK\r\n")}, 5, 100, remarks=0),
      "AXAAA", 1, wires=PIPELINED)  # fmt: skip
-case(29, "PIPELINING: breaks once", lies(lambda: {"hears": once}, remarks=0, pipelined={1, 3, 4, 5}), "A" * 8,
+case(29, "PIPELINING: breaks once",
+     lies(lambda: {"hears": once}, remarks=0, pipelined={1, 3, 4, 5}, timeouts=PATIENT), "A" * 8,
      wires=PIPELINED, twin=True)  # fmt: skip
-case(29, "PIPELINING: does what it announces", lies(dict, 12, 100, remarks=0, pipelined={1}), "A" * 12,
+case(29, "PIPELINING: does what it announces",
+     lies(dict, 12, 100, remarks=0, pipelined={1}, timeouts=PATIENT), "A" * 12,
      wires=PIPELINED, connections=1, twin=True)  # fmt: skip
 case(29, "PIPELINING: does what it announces, all replies alike",
-     lies(lambda: {"answer": without_codes(b"250 OK\r\n")}, 12, 100, remarks=0, pipelined={1}), "A" * 12,
-     wires=PIPELINED, connections=1, twin=True)  # fmt: skip
+     lies(lambda: {"answer": without_codes(b"250 OK\r\n")}, 12, 100, remarks=0, pipelined={1}, timeouts=PATIENT),
+     "A" * 12, wires=PIPELINED, connections=1, twin=True)  # fmt: skip
