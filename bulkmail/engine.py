@@ -6,7 +6,8 @@ apart by its epoch (`bulkmail.ledger.postgres`). One queue for each campaign, so
 only for those that it can send. Another engine would be another file like this one.
 """
 
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections import defaultdict
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -17,13 +18,18 @@ from pgqueuer.core.executors import AbstractEntrypointExecutor
 from pgqueuer.core.qm import QueueManager
 from pgqueuer.domain.errors import RetryRequested
 from pgqueuer.domain.models import Job
-from pgqueuer.domain.types import QueueEntrypoint
+from pgqueuer.domain.types import JobId, QueueEntrypoint
 from pgqueuer.queries import Queries, SyncQueries
 from psycopg import AsyncConnection, RawCursor
 
 QUEUED_AT_ONCE = 10_000
 AT_ONCE = 4
-"""Shards that a worker has at most, so that the next one is there when one is done."""
+"""Shards of a campaign with which a worker asks for no more: two, so that the next one is there
+when one is done, and two of which only such are left who must wait.
+"""
+BATCH = AT_ONCE // 2
+MOST = 64
+"""Of all campaigns together."""
 LOOK_SECONDS = 1.0
 """So often it looks for shards that it was not told of."""
 
@@ -109,7 +115,7 @@ class _Driver(PsycopgDriver):
 
 
 class _Queues(dict[QueueEntrypoint, AbstractEntrypointExecutor]):
-    """Those that are asked for shards now. One that was left is still found for what it gave."""
+    """Of campaigns that are sent now. One that was left is still found for what it gave."""
 
     def __init__(self) -> None:
         self._left: dict[QueueEntrypoint, AbstractEntrypointExecutor] = {}
@@ -119,6 +125,26 @@ class _Queues(dict[QueueEntrypoint, AbstractEntrypointExecutor]):
 
     def __missing__(self, name: QueueEntrypoint) -> AbstractEntrypointExecutor:
         return self._left[name]
+
+
+class _Manager(QueueManager):
+    """Asks no queue for more than a campaign's share: one that is slow keeps no other waiting."""
+
+    def __init__(self, queries: Queries) -> None:
+        super().__init__(queries)
+        self.queues = self.entrypoint_registry = _Queues()
+        self._handed: defaultdict[QueueEntrypoint, set[JobId]] = defaultdict(set)
+
+    def entrypoints_below_capacity_limits(self) -> set[QueueEntrypoint]:
+        return {name for name in self.queues if len(self._handed[name]) < AT_ONCE}
+
+    async def fetch_jobs(self, *told: Any, **named: Any) -> AsyncGenerator[Job, None]:
+        async for job in super().fetch_jobs(*told, **named):
+            self._handed[job.entrypoint].add(job.id)
+            yield job
+
+    def done(self, job: Job) -> None:
+        self._handed[job.entrypoint].discard(job.id)
 
 
 class Engine:
@@ -135,8 +161,7 @@ class Engine:
         take: Callable[[int, int], Awaitable[None]],
         lease_seconds: float,
     ) -> None:
-        self._manager = QueueManager(Queries(_Driver(listening, asking)))
-        self._queues = self._manager.entrypoint_registry = _Queues()
+        self._manager = _Manager(Queries(_Driver(listening, asking)))
         self._take = take
         self._lease = timedelta(seconds=lease_seconds)
         self._known: set[int] = set()
@@ -145,7 +170,7 @@ class Engine:
     def send(self, campaigns: Collection[int]) -> None:
         """From now on hands out shards of these campaigns, and of no others."""
         for campaign_id in self._known.difference(campaigns):
-            self._queues.leave(QueueEntrypoint(queue_of(campaign_id)))
+            self._manager.queues.leave(QueueEntrypoint(queue_of(campaign_id)))
         for campaign_id in set(campaigns).difference(self._known):
             self._register(campaign_id)
         self._known = set(campaigns)
@@ -156,8 +181,8 @@ class Engine:
         """
         await self._manager.run(
             dequeue_timeout=timedelta(seconds=LOOK_SECONDS),
-            batch_size=AT_ONCE // 2,
-            max_concurrent_tasks=AT_ONCE,
+            batch_size=BATCH,
+            max_concurrent_tasks=MOST,
             heartbeat_timeout=self._lease,
         )
 
@@ -166,13 +191,15 @@ class Engine:
 
     def _register(self, campaign_id: int) -> None:
         async def take(job: Job) -> None:
-            if campaign_id not in self._known:
-                raise RetryRequested(timedelta())
             try:
+                if campaign_id not in self._known:
+                    raise Again(0.0)
                 await self._take(campaign_id, int(job.payload or b"0"))
             except Again as again:
                 raise RetryRequested(timedelta(seconds=again.seconds)) from None
             except Exception as error:  # whatever it is: the shard is not done
                 raise RetryRequested(timedelta(seconds=LOOK_SECONDS)) from error
+            finally:
+                self._manager.done(job)
 
         self._manager.entrypoint(queue_of(campaign_id), accepts_context=False)(take)

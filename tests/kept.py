@@ -82,7 +82,7 @@ class KeptByPostgres(Kept):
         return self.ledger
 
     def record(self, content_id: int | None, changes: Sequence[Intent | Settlement]) -> None:
-        record(self._worker, 0, (), "a", content_id, changes)
+        record(self._worker, 0, {}, "a", content_id, changes)
 
     def claims(self, campaign: CampaignRecord) -> Claims:
         return _FromMemory(self.ledger, campaign)

@@ -69,9 +69,9 @@ async def test_a_domain_that_had_to_wait_is_sent_to_when_it_comes_again(
     assert len(server.paths) == len(set(server.paths)) == PEOPLE, out.decode()
 
 
-def leftover(number: int, *domains: str, campaign: int = 1) -> Leftover:
+def leftover(number: int, *domains: str) -> Leftover:
     return Leftover(
-        Shard(number, campaign, 1, 1, number, number, [], 0), float(number), set(domains), True
+        Shard(number, 1, 1, 1, number, number, [], 0), float(number), set(domains), True
     )
 
 
@@ -83,13 +83,32 @@ def leftover(number: int, *domains: str, campaign: int = 1) -> Leftover:
         ([leftover(1, "a"), leftover(2, "a"), leftover(3, "b")], [2]),
         ([leftover(1, "a", "b"), leftover(2, "b"), leftover(3, "c"), leftover(4, "a")], [2, 4]),
         ([leftover(1, "a"), leftover(2, "b"), leftover(3, "c"), leftover(4, "d")], [1, 2]),
-        ([leftover(1, "a"), leftover(2, "a", campaign=2), leftover(3, "a")], [3]),
     ],
 )
 def test_leftovers_of_different_domains_are_kept(
     leftovers: list[Leftover], given_up: list[int]
 ) -> None:
     assert [one.shard.id for one in to_give_up(leftovers)] == given_up
+
+
+async def test_a_campaign_does_not_wait_for_a_slow_one(
+    project: Project, serve: StartServer, postgres_url: str
+) -> None:
+    """Of which shards are queued that nobody has."""
+    server = await serve()
+    ledger = f"ledger: {postgres_url}\n"
+    for name, rate in (("slow", "2/s"), ("fast", "unlimited")):
+        project.people(*(f"{name}{n}@{name}.example,Kim" for n in range(PEOPLE)))
+        project.campaign(server, rate=rate, more=f"{ledger}campaign: {name}")
+        planned = await project.bulkmail("run", "letter.yaml", "--yes", "--detach")
+        assert planned.status == 0, planned.err
+    worker = await project.start("worker", "--ledger", postgres_url)
+    async with asyncio.timeout(60):
+        while sum("@fast.example" in path for path in server.paths) < PEOPLE:
+            await asyncio.sleep(0.01)
+    assert 0 < sum("@slow.example" in path for path in server.paths) < 60
+    worker.terminate()
+    assert await worker.wait() == 143
 
 
 @pytest.mark.parametrize("shared", [True, False])

@@ -294,7 +294,44 @@ async def test_a_shard_is_not_finished_before_what_comes_late_is_seen(
     assert again is not None and [one.id for one in again.recipients] == [shard.recipients[0].id]
 
 
+async def test_what_is_in_doubt_all_the_same_says_what_was_heard(
+    worker: Callable[[], Lease], sql: Sql
+) -> None:
+    """Not that a run ended, which knew better."""
+    first, second = worker(), worker()
+    shard = first.take(first_shard(sql))
+    assert shard is not None
+    await begun(first, shard, 2000.0)
+    first.end()
+    assert second.take(shard.id) is not None
+    settled = Settlement(shard.recipients[0].id, State.IN_DOUBT, UNKNOWN, at=2001.0)
+    settle_late(first._db, Late(settled, 2000.0))
+    assert states(sql)[0] == ("in_doubt", 1, 1) and events(sql) == ["in_doubt"]
+    [(reason,)] = sql.execute("SELECT reason FROM recipient WHERE state = 'in_doubt'").fetchall()
+    assert reason == "the session broke off"
+
+
 # -- shards --------------------------------------------------------------------------------------
+
+
+async def test_a_shard_knows_who_is_left(worker: Callable[[], Lease], sql: Sql) -> None:
+    def left() -> list[tuple[object, ...]]:
+        return sql.execute("SELECT people FROM shard").fetchall()
+
+    first, second = worker(), worker()
+    shard = first.take(first_shard(sql))
+    assert shard is not None and left() == [(2,)]
+    ledger = await begun(first, shard, 2000.0)
+    ledger.settle(Settlement(shard.recipients[0].id, State.DEFERRED, NOT_NOW, 2002.0, at=2001.0))
+    await ledger.commits.flushed()
+    assert left() == [(2,)]
+    for one in shard.recipients:
+        assert await ledger.intend([Intent(one.id, 2003.0, 2003.0, "<1@example.org>")])
+    ledger.settle(Settlement(shard.recipients[0].id, State.ACCEPTED, OK, at=2004.0))
+    await ledger.commits.flushed()
+    assert left() == [(1,)]
+    first.end()
+    assert second.take(shard.id) is not None and left() == [(0,)]  # the other one is in doubt
 
 
 def test_it_is_known_when_only_retries_of_the_plan_are_left(
@@ -375,9 +412,9 @@ def test_who_sends_by_an_earlier_plan_stops_no_later_one(
     again = later.take(first_shard(sql))
     assert again is not None and again.plan == shard.plan + 1
     lease.stop_campaign(campaign.id, shard.plan, "the server refuses", 3000.0)
-    assert later.open_campaigns() == [campaign.id]
+    assert later.open_campaigns() == {campaign.id: again.plan}
     later.stop_campaign(campaign.id, again.plan, "the server refuses", 3000.0)
-    assert later.open_campaigns() == []
+    assert later.open_campaigns() == {}
 
 
 # -- others in the database ----------------------------------------------------------------------
@@ -615,6 +652,7 @@ async def test_a_sender_takes_no_shard_of_another_plan_nor_after_its_end(
         SharedPaces(postgres_url, "account", lease.worker_id, read.file.rate, {}),
         lambda one, state, outcome: None,
         lambda what: None,
+        lambda why, at: None,
         lambda: False,
         plan=shard.plan + 1,
         content_proven=False,

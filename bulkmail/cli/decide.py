@@ -164,7 +164,8 @@ def _known(
             + "\nnothing was changed"
         )
     if not (tally := decided.tally()):
-        raise CampaignError(f"nobody is {named}; nothing was changed")
+        hint = "" if State.IN_DOUBT in states else ". Those in doubt are chosen by --state in_doubt"
+        raise CampaignError(f"nobody is {named}; nothing was changed{hint}")
     return tally
 
 

@@ -98,7 +98,8 @@ def _what_is_left(campaign: _Seen, alive: int) -> Iterator[str]:
     elif left.held:
         yield f"closed; what is under way is finished: {_shards(left.held)}"
     elif not left.stopped_for:
-        yield "closed: it was paused, or limited. `bulkmail run` goes on"
+        why = "paused" if left.shards else "all that was planned is sent, these were not"
+        yield f"{why}; go on: bulkmail run FILE"
 
 
 def _who_has(left: Remainder) -> str:
@@ -123,8 +124,7 @@ def _workers(workers: Sequence[SeenWorker]) -> Iterator[str]:
 def _lease(worker: SeenWorker) -> str:
     if worker.is_alive:
         return "alive"
-    gone = f"gone for {text.duration(round(-worker.lease_seconds))}"
-    return f"{gone}, others take its shards" if worker.shards else gone
+    return f"gone for {text.duration(round(-worker.lease_seconds))}"
 
 
 def _rates(rates: Sequence[CurrentRate]) -> Iterator[str]:
@@ -132,6 +132,6 @@ def _rates(rates: Sequence[CurrentRate]) -> Iterator[str]:
     if not rates:
         return
     width = max(len("account"), *(len(rate.account) for rate in rates))
-    yield f"{'account':<{width}}  {f'a second (of {RECENT_SECONDS})':>17}  {'last minute':>11}"
+    yield f"{'account':<{width}}  {f'a second, last {RECENT_SECONDS} s':>19}  {'last minute':>11}"
     for rate in rates:
-        yield f"{rate.account:<{width}}  {rate.in_a_second:>17,.1f}  {rate.in_a_minute:>11,}"
+        yield f"{rate.account:<{width}}  {rate.in_a_second:>19,.1f}  {rate.in_a_minute:>11,}"

@@ -10,7 +10,7 @@ from types import TracebackType
 
 import click
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from bulkmail.cli import text
 from bulkmail.cli.unread import may_be_unread
@@ -37,7 +37,7 @@ class RunProgress:
             self._bar = Progress(
                 TextColumn("sending"),
                 BarColumn(),
-                MofNCompleteColumn(),
+                TextColumn("{task.completed:,.0f}/{task.total:,.0f}"),
                 TextColumn("{task.fields[told]}"),
                 TimeRemainingColumn(),
                 console=Console(stderr=True),

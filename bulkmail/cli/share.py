@@ -1,5 +1,6 @@
 """A plan handed out to workers, and this process as one of them."""
 
+import asyncio
 import logging
 import time
 from contextlib import closing
@@ -22,6 +23,9 @@ from bulkmail.errors import CampaignError, ExitStatus, Problem
 from bulkmail.ledger import Home, Ledger
 from bulkmail.ledger.postgres import PostgresHome, PostgresLedger
 from bulkmail.model import UNSENT, Outcome, Recipient, State
+
+OTHERS_SECONDS = 10.0
+"""For so long other workers are waited for, which finish what they have under way."""
 
 
 def hand_out(plan: Plan, ledger: Ledger, limit: int | None, *, detach: bool) -> None:
@@ -66,6 +70,7 @@ async def send_with_others(
     if stop is not None and stop.status is ExitStatus.INTERRUPTED:
         # Who presses Ctrl-C wants no more of it to leave, from whichever process.
         home.ask_to_stop(plan.record, time.time())
+        await asyncio.to_thread(home.has_stopped, plan.record, OTHERS_SECONDS)
     return stop or _why_it_is_closed(plan, home, bounds.limit)
 
 
@@ -89,6 +94,9 @@ class _Shown(Observer):
     def __init__(self, progress: RunProgress, *, as_json: bool) -> None:
         self._progress = progress
         self._as_json = as_json
+
+    def waiting(self, why: str, at: float) -> None:
+        self._progress.waiting(why, at)
 
     def said(self, what: str) -> None:
         self._progress.say(what)

@@ -93,7 +93,8 @@ class Summary:
             parts.append(f"{found.invalid} filtered ({self._filtered()})")
         if found.duplicates:
             parts.append(f"{found.duplicates} duplicate" + "s" * (found.duplicates > 1))
-        parts.append(text.duration(self.seconds))
+        if self.plan.unsent:
+            parts.append(text.duration(self.seconds))
         if self.sandbox is not None:
             parts.append("nothing left this computer")
         return parts
@@ -142,6 +143,9 @@ class Summary:
             yield f"who, and why:   bulkmail report {file}{flag} --state {','.join(looks)}"
         elif self.sandbox is None and self.tally.get(State.ACCEPTED):
             yield f"who got it:     bulkmail report {file}"
+        if self.tally.get(State.IN_DOUBT) and self.sandbox is None:
+            yield f"they have it:   bulkmail settle {file} --accepted"
+            yield f"send again:     bulkmail retry {file} --state in_doubt"
         if follow_up := [state for state in looks if state is not State.IN_DOUBT]:
             source = f"{{campaign: {self.plan.campaign.name}, states: [{', '.join(follow_up)}]}}"
             yield f"write to them:  a new campaign with  recipients: [{source}]"

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
 from bulkmail.campaign.edition import campaign_of
@@ -31,8 +31,11 @@ FIRST_STEP_BACK, LONGEST_STEP_BACK = 30.0, 600.0
 
 @dataclass(slots=True)
 class _StepBack:
-    """From a campaign that this worker could not send: until when, and for how long next time."""
+    """From a campaign that this worker could not send by this `plan`: until when, and for how long
+    next time.
+    """
 
+    plan: int
     until: float = 0.0
     seconds: float = FIRST_STEP_BACK
 
@@ -65,10 +68,14 @@ class Campaigns:
         """Its number, if it was never sent from here."""
         return self._names.get(campaign_id, str(campaign_id))
 
-    def to_be_sent(self, opened: Collection[int]) -> list[int]:
-        """Those of them that are not left to others."""
+    def to_be_sent(self, opened: Mapping[int, int]) -> list[int]:
+        """Those of them that are not left to others; `opened` gives the plan of each."""
+        left = self._stepped_back
+        for campaign_id in tuple(left):
+            if left[campaign_id].plan != opened.get(campaign_id):
+                del left[campaign_id]
         now = time.monotonic()
-        return [id_ for id_ in opened if self._stepped_back.get(id_, _StepBack()).until <= now]
+        return [id_ for id_ in opened if id_ not in left or left[id_].until <= now]
 
     async def send(self, shard: Shard) -> float | None:
         """See `Sender.send`."""
@@ -82,7 +89,7 @@ class Campaigns:
         except LedgerError:
             raise
         except BulkmailError as error:
-            self._step_back(campaign_id, str(error))
+            self._step_back(campaign_id, shard.plan, str(error))
             if self._charge.only is not None:
                 self.stop = Stop(error.status, str(error))
             return time.time()
@@ -133,7 +140,7 @@ class Campaigns:
         elif stop.for_all:
             self._tell(campaign_id, "campaign_stopped", f"stopped: {stop.reason}", logging.ERROR)
         elif stop.status is not ExitStatus.CONTINUE:
-            self._step_back(campaign_id, stop.reason)
+            self._step_back(campaign_id, sender.plan, stop.reason)
         else:
             await self._tell_how_it_stands(campaign_id, stop.reason)
 
@@ -151,8 +158,10 @@ class Campaigns:
             return replace(stop, for_all=False)
         return stop
 
-    def _step_back(self, campaign_id: int, why: str) -> None:
-        back = self._stepped_back.setdefault(campaign_id, _StepBack())
+    def _step_back(self, campaign_id: int, plan: int, why: str) -> None:
+        back = self._stepped_back.setdefault(campaign_id, _StepBack(plan))
+        if back.until > time.monotonic():
+            return  # because of another shard that it was handed at the same time
         back.until = time.monotonic() + back.seconds
         told = f"{why}; left to others for {back.seconds:g} s"
         self._tell(campaign_id, "campaign_left", told, logging.WARNING)
@@ -203,6 +212,7 @@ class Campaigns:
             paces,
             lambda one, state, outcome: observer.settled(record.name, one, state, outcome),
             lambda what: observer.said(f"{record.name}: {what}"),
+            observer.waiting,
             is_proven,
             plan=handed.plan,
             content_proven=proven,

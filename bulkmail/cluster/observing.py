@@ -32,6 +32,9 @@ class Observer:
         is sent, some times a second.
         """
 
+    def waiting(self, why: str, at: float) -> None:
+        """Nothing goes from here before `at`, in seconds since the epoch."""
+
     def said(self, what: str) -> None:
         """A line that a person should read."""
 
@@ -55,6 +58,10 @@ class Observers(Observer):
     def left(self, campaign: str, people: int, workers: int) -> None:
         for observer in self._observers:
             observer.left(campaign, people, workers)
+
+    def waiting(self, why: str, at: float) -> None:
+        for observer in self._observers:
+            observer.waiting(why, at)
 
     def said(self, what: str) -> None:
         for observer in self._observers:

@@ -6,11 +6,12 @@ from collections.abc import Callable
 
 from bulkmail.campaign import Campaign
 from bulkmail.cluster.limits import limits_of
+from bulkmail.cluster.rotation import rotate
 from bulkmail.delivery import Delivery, Stop
 from bulkmail.delivery.seams import Composer
 from bulkmail.errors import ExitStatus
 from bulkmail.ledger.postgres.rates import SharedPaces
-from bulkmail.ledger.postgres.sending import Leftover, ShardLedger
+from bulkmail.ledger.postgres.sending import ShardLedger
 from bulkmail.ledger.postgres.shards import Shard
 from bulkmail.model import Outcome, Recipient, State, Submission
 from bulkmail.transport import SubmissionServer
@@ -23,8 +24,9 @@ IDLE_SECONDS = 10.0
 
 class Sender:
     """To be made inside a running event loop. Sends by one `plan`. `on_settled` is told every
-    outcome and new state, `on_remark` what a person should know; `is_proven_now` asks the ledger
-    whether its content was accepted for anybody.
+    outcome and new state, `on_remark` what a person should know, `on_waiting` what is waited for
+    and until when, in seconds since the epoch; `is_proven_now` asks the ledger whether its content
+    was accepted for anybody.
     """
 
     def __init__(
@@ -36,6 +38,7 @@ class Sender:
         paces: SharedPaces,
         on_settled: Callable[[Recipient, State, Outcome], None],
         on_remark: Callable[[str], None],
+        on_waiting: Callable[[str, float], None],
         is_proven_now: Callable[[], bool],
         *,
         plan: int,
@@ -58,9 +61,11 @@ class Sender:
             limits_of(campaign.file, wait_seconds=wait_seconds),
             on_settled,
             content_proven=content_proven,
+            on_waiting=on_waiting,
         )
         ledger.commits.on_failure = self._ledger_failed
         ledger.on_news = self._delivery.look_again
+        ledger.held_up = self._delivery.held_up
         self._is_closing = False
         self._task = asyncio.create_task(self._run())
 
@@ -75,8 +80,9 @@ class Sender:
 
     async def send(self, shard: Shard) -> float | None:
         """None once everybody there is settled and recorded; else when those who are left may be
-        sent to, in seconds since the epoch, or infinity: see `give_up`. Raises LedgerError if
-        something cannot be recorded: then nobody else may have the shard before it was tried again.
+        sent to, in seconds since the epoch; infinity if it is given up, see `rotation`. Raises
+        LedgerError if something cannot be recorded: then nobody else may have the shard before it
+        was tried again.
         """
         if shard.plan != self.plan:
             self.close(Stop(ExitStatus.CONTINUE, "it was planned anew"))
@@ -90,21 +96,12 @@ class Sender:
         self.ledger.forget(shard)
         return at
 
-    def leftovers(self) -> list[Leftover]:
-        """Shards that it holds for such alone who wait."""
-        return self.ledger.leftovers(self._delivery.held_up())
-
     def next_turn(self) -> tuple[float, str] | None:
         """When the next one of those whom it holds may go, in seconds since the epoch, and why not
         before; None while some may go now.
         """
-        is_waiting = 0 < self.ledger.shards == len(self.leftovers())
+        is_waiting = 0 < self.ledger.shards == len(self.ledger.leftovers())
         return self._delivery.next_turn() if is_waiting else None
-
-    def give_up(self, shard: Shard) -> None:
-        """One of these: `send` returns infinity, as nobody knows when it is best to send them."""
-        self._delivery.drop({one.id for one in shard.recipients})
-        self.ledger.give_up(shard)
 
     def close(self, stop: Stop) -> None:
         """Nothing of the campaign is to be sent any more: all is done, or else `stop` says why."""
@@ -133,16 +130,23 @@ class Sender:
 
     async def _run(self) -> None:
         watching = asyncio.create_task(self._watch())
+        rotating = asyncio.create_task(rotate(self.ledger, self._give_up))
         try:
             self.stopped = await self._delivery.run()
         finally:
             watching.cancel()
+            rotating.cancel()
             self._is_closing = True
             resume_at = self.stopped.resume_at if self.stopped else None
             self.ledger.is_open = False
             self.ledger.give_back(resume_at or time.time())
             await self._paces.close()
             await self.ledger.commits.close()
+
+    def _give_up(self, shard: Shard) -> None:
+        """Of whom all are left wait: `send` returns infinity, as nobody knows when is best."""
+        self._delivery.drop({one.id for one in shard.recipients})
+        self.ledger.give_up(shard)
 
     async def _watch(self) -> None:
         """Ends it when no shard came for a while."""

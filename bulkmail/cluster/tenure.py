@@ -11,7 +11,6 @@ from bulkmail.cluster.campaigns import Campaigns
 from bulkmail.cluster.charge import Charge
 from bulkmail.cluster.connections import Connections
 from bulkmail.cluster.observing import Event
-from bulkmail.cluster.rotation import rotate
 from bulkmail.delivery import Stop
 from bulkmail.delivery.desk import come_back
 from bulkmail.delivery.queues import NEXT_RETRY
@@ -107,7 +106,6 @@ class Tenure:
             asyncio.create_task(self._renew()),
             asyncio.create_task(self._attend()),
             asyncio.create_task(self._engine.run()),
-            asyncio.create_task(rotate(self._campaigns.senders)),
         ]
         while not self._told.is_set():
             self._raise_what_failed()
@@ -160,7 +158,7 @@ class Tenure:
         """Waits for so long until it has given back what it handed out."""
         if not self._tasks:
             return
-        _, attending, engine, _ = self._tasks
+        _, attending, engine = self._tasks
         attending.cancel()
         self._engine.stop()
         await asyncio.wait([engine], timeout=seconds)
@@ -219,13 +217,13 @@ class Tenure:
     async def _choose(self) -> bool:
         """Sends what is open now, and only that; whether there is nothing more to wait for."""
         only, senders = self._charge.only, self._campaigns.senders
-        opened = set(await self._ask(self._lease.open_campaigns))
+        opened = await self._ask(self._lease.open_campaigns)
         if only is not None:
-            opened &= {only}
+            opened = {only: opened[only]} if only in opened else {}
         await self._campaigns.heed(opened)
         if self._campaigns.stop is not None:
             self.end(self._campaigns.stop)
-        for campaign_id in opened & senders.keys():
+        for campaign_id in opened.keys() & senders.keys():
             await self._tell_what_is_left(campaign_id)
         self._charge.vitals.shards = sum(sender.ledger.shards for sender in senders.values())
         self._charge.vitals.sessions = sum(sender.sessions for sender in senders.values())
@@ -250,6 +248,8 @@ class Tenure:
         turn = sender.next_turn() if sender is not None else None
         if sender is not None and (turn is None or self._is_soon(turn[0])):
             self._looks_at = now + COME_BACK_SECONDS
+        if turn is not None:
+            self._charge.observer.waiting(turn[1], turn[0])
         if now < self._looks_at:
             return
         self._looks_at = now + COME_BACK_SECONDS

@@ -47,7 +47,9 @@ GROUP BY granted.account ORDER BY granted.account
 
 
 _STANDING = """
-SELECT is_open, stopped_for, EXISTS (SELECT 1 FROM shard WHERE campaign_id = ?)
+SELECT is_open, stopped_for, EXISTS (SELECT 1 FROM shard WHERE campaign_id = campaign.id),
+    (SELECT count(*) FROM recipient
+    WHERE campaign_id = campaign.id AND state IN ('pending', 'deferred'))
 FROM campaign WHERE id = ?
 """
 
@@ -68,7 +70,7 @@ class SeenWorker(NamedTuple):
 
 
 class Remainder(NamedTuple):
-    """What is left of a plan: `people` whom its `shards` were cut for, of which living workers have
+    """What is left of a plan: `people`, in so many `shards`, of which living workers have
     `held`. `next_at` is when the first of the others may be taken, in seconds since the epoch.
 
     `stopped_for` tells why a worker stopped it for all, or is empty.
@@ -148,12 +150,13 @@ class Overview:
 
 def standing(db: PostgresDatabase, campaign_id: int) -> tuple[str, str]:
     """How a campaign stands, for one who has no shard of it: an event's name, and in words."""
-    values = (campaign_id, campaign_id)
-    is_open, why, is_left = db.execute(_STANDING, values).fetchone()
+    is_open, why, is_left, unsent = db.execute(_STANDING, (campaign_id,)).fetchone()
     if is_open:
         return "campaign_idle", "nothing of it is left for this worker for now"
     if why:
         return "campaign_stopped", f"stopped: {why}"
     if is_left:
         return "campaign_paused", "paused"
+    if unsent:
+        return "campaign_limited", f"what was planned is sent; {unsent:,} were left out of it"
     return "campaign_finished", "finished"

@@ -5,7 +5,7 @@ import heapq
 import math
 import time
 from bisect import bisect
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
@@ -13,7 +13,7 @@ from typing import NamedTuple
 from bulkmail.ledger.group import Commits
 from bulkmail.ledger.postgres.connection import PostgresDatabase
 from bulkmail.ledger.postgres.shards import Late, Shard, record
-from bulkmail.model import Intent, Outcome, Phase, Recipient, Settlement, State
+from bulkmail.model import UNSENT, Intent, Outcome, Phase, Recipient, Settlement, State
 
 LOOK_SECONDS = 1.0
 """So often a worker that waits looks whether somebody can be claimed; it is told of it, too."""
@@ -63,13 +63,15 @@ class ShardLedger:
 
     `on_news` is called when somebody can be claimed who could not be before, with the domains of
     those who are claimed by domain; `on_commit`, in the writer's thread, for each commit: with how
-    many intents, and how many seconds it took. While it `is_open` more shards may come, so that
-    nobody is never the answer.
+    many intents, and how many seconds it took. `held_up` tells who was claimed and waits for
+    nothing but the turn of their domain. While it `is_open` more shards may come, so that nobody is
+    never the answer.
     """
 
     def __init__(self, db: PostgresDatabase, worker_id: int, account: str, content_id: int) -> None:
         self.commits = Commits(self._record)
         self.on_news: Callable[[Collection[str]], None] = lambda domains: None
+        self.held_up: Callable[[], Collection[int]] = tuple
         self.on_commit: Callable[[int, float], None] = lambda intents, seconds: None
         self.is_open = True
         self._db = db
@@ -122,13 +124,11 @@ class ShardLedger:
         for held in tuple(self._held.values()):
             self._end(held, at)
 
-    def leftovers(self, held_up: Collection[int]) -> list[Leftover]:
-        """None while others can be claimed. `held_up` are those who were, and wait for nothing but
-        the turn of their domain.
-        """
+    def leftovers(self) -> list[Leftover]:
+        """None while others can be claimed."""
         if self._queues[None].pending:
             return []
-        waiting = set(held_up)
+        waiting = set(self.held_up())
         for domain, queue in self._queues.items():
             waiting.update(id_ for _, id_ in queue.deferred)
             if domain is not None:
@@ -189,7 +189,7 @@ class ShardLedger:
     def _is_to_be_decided(self) -> bool:
         """Whether all who are left were refused, and nobody else can show whether all would be."""
         waiting = any(queue.pending or queue.deferred for queue in self._queues.values())
-        return bool(self._held) and not (self._under_way or waiting)
+        return bool(self._held) and not (self._under_way or waiting or self.held_up())
 
     async def intend(self, intents: Sequence[Intent]) -> bool:
         self._under_way.update(intent.recipient_id for intent in intents)
@@ -238,9 +238,10 @@ class ShardLedger:
 
     def _record(self, changes: Sequence[Intent | Settlement]) -> None:
         """In the writer's thread."""
-        held = self._shards
-        places = {bisect(held, change.recipient_id, key=_first_id) for change in changes}
-        shards = [held[place - 1] for place in places]
+        held, shards = self._shards, Counter[Shard]()
+        for change in changes:
+            shard = held[bisect(held, change.recipient_id, key=_first_id) - 1]
+            shards[shard] += isinstance(change, Settlement) and change.state not in UNSENT
         began = time.perf_counter()
         record(self._db, self._worker_id, shards, self._account, self._content_id, changes)
         self._begun.update((one.recipient_id, one.at) for one in changes if isinstance(one, Intent))

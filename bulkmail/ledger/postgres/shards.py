@@ -1,7 +1,7 @@
 """What a worker does in the database: it holds a lease, takes shards under it, and records."""
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -24,7 +24,7 @@ WHERE id = ? AND NOT EXISTS (
     SELECT 1 FROM worker
     WHERE worker.id = shard.worker_id AND lease_until > clock_timestamp())
 AND EXISTS (SELECT 1 FROM worker WHERE worker.id = ? AND lease_until > clock_timestamp())
-RETURNING campaign_id, epoch, first_id, last_id
+RETURNING campaign_id, epoch, first_id, last_id, people
 """
 
 _RANGE = "campaign_id = ? AND id BETWEEN ? AND ?"
@@ -37,7 +37,7 @@ SELECT min(due_at), bool_and(state = 'deferred') FROM shard JOIN recipient
 WHERE shard.campaign_id = ? AND state IN ('pending', 'deferred', 'in_flight')
 """
 
-_RECORD = f"SELECT record({marks(range(22))})"
+_RECORD = f"SELECT record({marks(range(23))})"
 
 
 class LeaseLostError(LedgerError):
@@ -111,10 +111,8 @@ class Lease:
             raise LeaseLostError(f"{self._db.name}: the lease was not renewed in time")
 
     def end(self) -> None:
-        """Others may take at once what this worker has."""
-        self._db.execute(
-            "UPDATE worker SET lease_until = clock_timestamp() WHERE id = ?", (self.worker_id,)
-        )
+        """Others may take at once what this worker has; nothing more is told of it."""
+        self._db.execute("DELETE FROM worker WHERE id = ?", (self.worker_id,))
 
     def clear_away(self) -> bool:
         """A portion of what says nothing any more: workers that are long gone, and old grants (no
@@ -130,16 +128,15 @@ class Lease:
         ).rowcount
         return number == CLEARED_AT_ONCE
 
-    def open_campaigns(self) -> list[int]:
-        """Those that may be sent now."""
-        rows = self._db.execute("SELECT id FROM campaign WHERE is_open ORDER BY id")
-        return [id_ for [id_] in rows]
+    def open_campaigns(self) -> dict[int, int]:
+        """Those that may be sent now, each with the plan by which."""
+        return dict(self._db.execute("SELECT id, plan FROM campaign WHERE is_open ORDER BY id"))
 
     def left(self, campaign_id: int) -> tuple[int, int]:
-        """How many people were planned for shards that are not done, and how many workers live."""
+        """How many people are left of its plan, and how many living workers have some of them."""
         people, workers = self._db.execute(
-            "SELECT (SELECT coalesce(sum(people), 0) FROM shard WHERE campaign_id = ?),"
-            " (SELECT count(*) FROM worker WHERE lease_until > clock_timestamp())",
+            "SELECT coalesce(sum(people), 0), count(DISTINCT worker.id) FROM shard LEFT JOIN worker"
+            " ON worker.id = worker_id AND lease_until > clock_timestamp() WHERE campaign_id = ?",
             (campaign_id,),
         ).fetchone()
         return int(people), int(workers)
@@ -211,12 +208,14 @@ class Lease:
         taken = self._db.execute(_TAKE, (self.worker_id, shard_id, self.worker_id)).fetchone()
         if taken is None:
             raise ShardBusyError(f"{self._db.name}: shard {shard_id} is another worker's to send")
-        campaign_id, epoch, first_id, last_id = taken
+        campaign_id, epoch, first_id, last_id, left = taken
         where = (campaign_id, first_id, last_id)
         values = (*where, time.time())
         [in_doubt] = self._db.execute("SELECT recover(?, ?, ?, ?)", values).fetchone()
         rows = self._db.execute(f"{SELECT_RECIPIENT} WHERE {_UNSENT} ORDER BY id", where)
         people = [recipient(row) for row in rows]
+        if len(people) != left:  # some are in doubt now, or are known of late
+            self._db.execute("UPDATE shard SET people = ? WHERE id = ?", (len(people), shard_id))
         return Shard(shard_id, campaign_id, found[1], epoch, first_id, last_id, people, in_doubt)
 
     def finish(self, shard: Shard, now: float) -> bool:
@@ -290,12 +289,13 @@ class Lease:
 def record(
     db: PostgresDatabase,
     worker_id: int,
-    shards: Iterable[Shard],
+    shards: Mapping[Shard, int],
     account: str,
     content_id: int,
     changes: Sequence[Intent | Settlement],
 ) -> None:
-    """Commits all of `changes` to recipients of `shards`, or none. See `outcomes.record`.
+    """Commits all of `changes` to recipients of `shards`, or none; so many of each have come to
+    their end with them. See `outcomes.record`.
 
     Raises LeaseLostError if one of these shards is another worker's by now, or a recipient is not
     in the state that this worker left them in.
@@ -307,6 +307,7 @@ def record(
         worker_id,
         [shard.id for shard in held],
         [shard.epoch for shard in held],
+        [shards[shard] for shard in held],
         [s.recipient_id for s in accepted],
         [str(s.outcome.reply) for s in accepted],
         *_columns(settled),

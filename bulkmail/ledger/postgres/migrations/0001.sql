@@ -107,7 +107,7 @@ CREATE TABLE shard (
     campaign_id  bigint NOT NULL REFERENCES campaign ON DELETE CASCADE,
     first_id     bigint NOT NULL,
     last_id      bigint NOT NULL,
-    people       integer NOT NULL,                -- whom it was planned for
+    people       integer NOT NULL,                -- who are left there
     epoch        integer NOT NULL DEFAULT 0,
     worker_id    bigint                           -- who has it, or had it
 ) WITH (fillfactor = 70);
@@ -176,8 +176,9 @@ $$;
 
 -- Records outcomes first, then intents with their grants, all or none: if a shard is not held with
 -- that epoch any more (BM001), or a recipient is not in the state that a change begins from (BM002).
+-- So many of each shard have p_ended with them.
 CREATE FUNCTION record(
-    p_worker bigint, p_shards bigint[], p_epochs integer[],
+    p_worker bigint, p_shards bigint[], p_epochs integer[], p_ended integer[],
     a_ids bigint[], a_replies text[],
     s_ids bigint[], s_states text[], s_due_at double precision[], s_phases text[],
     s_replies text[], s_reasons text[], s_of_released boolean[], s_at double precision[],
@@ -223,6 +224,9 @@ BEGIN
     IF strayed > 0 THEN
         RAISE EXCEPTION '%', strayed USING ERRCODE = 'BM002';
     END IF;
+
+    UPDATE shard SET people = people - ended.number
+    FROM unnest(p_shards, p_ended) AS ended (id, number) WHERE shard.id = ended.id AND number > 0;
 
     INSERT INTO granted AS known (account, domain, second, worker_id, at, number)
     SELECT p_account, domain, second, p_worker, at, number
@@ -272,6 +276,9 @@ BEGIN
     WHERE id = p_id AND last_attempt_at = p_begun_at FOR UPDATE;
     IF now_in = 'in_flight' THEN
         RETURN settle(p_id, p_state, p_due_at, p_phase, p_reply, p_reason, false, p_at) = 1;
+    END IF;
+    IF now_in = 'in_doubt' AND p_state = 'in_doubt' THEN
+        UPDATE recipient SET phase = p_phase, reply = p_reply, reason = p_reason WHERE id = p_id;
     END IF;
     IF now_in = p_state OR p_state = 'pending' AND now_in IS DISTINCT FROM 'in_doubt' THEN
         RETURN now_in IS NOT NULL;
