@@ -16,7 +16,7 @@ GRANT UPDATE (state, reason, attempts, content_id, in_doubt_events, consented, f
     last_attempt_at, due_at, phase, reply, message_id) ON recipient TO bulkmail_worker;
 GRANT INSERT ON event TO bulkmail_worker;
 GRANT UPDATE (ended_at) ON run TO bulkmail_worker;
-GRANT INSERT, UPDATE (lease_until), DELETE ON worker TO bulkmail_worker;
+GRANT INSERT, UPDATE (lease_until, left_for), DELETE ON worker TO bulkmail_worker;
 GRANT UPDATE (epoch, worker_id, people), DELETE ON shard TO bulkmail_worker;
 GRANT INSERT, UPDATE, DELETE ON granted TO bulkmail_worker;
 

@@ -577,6 +577,31 @@ async def test_a_worker_with_nothing_to_send_keeps_no_connection_of_what_it_sent
     assert sorted(server.paths) == ["one@example.com", "two@example.com"]
 
 
+async def test_a_worker_says_once_why_it_leaves_a_campaign_and_comes_again_for_a_new_plan(
+    project: Project, serve: StartServer, postgres_url: str
+) -> None:
+    server = await serve()
+    project.many(40)  # in many shards, each of which it is handed
+    path = project.campaign(server, more=f"ledger: {postgres_url}")
+    assert (await project.bulkmail("run", str(path), "--yes", "--detach")).status == 0
+    project.environment["TEST_PASSWORD"] = ""
+    worker = await project.start("worker", "--ledger", postgres_url)
+    why = "letter: the environment variable TEST_PASSWORD (smtp.password) is not set"
+    async with asyncio.timeout(60):
+        while why not in (told := await project.bulkmail("status", str(path))).out:
+            await asyncio.sleep(0.1)
+    assert told.out.count(f"  does not send {why}\n") == 1
+    await asyncio.sleep(1)
+    assert (await project.bulkmail("pause", str(path))).status == 0
+    del project.environment["TEST_PASSWORD"]
+    assert (await project.bulkmail("run", str(path), "--yes", "--detach")).status == 0
+    assert worker.stderr is not None
+    lines = [(await asyncio.wait_for(worker.stderr.readline(), 10)).decode() for _ in range(3)]
+    assert why in lines[1] and "30 s" in lines[1] and why in lines[2], lines
+    worker.terminate()
+    await worker.communicate()
+
+
 async def test_what_a_campaign_is_stopped_for_is_said_again_if_somebody_was_planning_it(
     project: Project,
     serve: StartServer,

@@ -4,7 +4,6 @@ import logging
 import os
 import re
 import socket
-import time
 from collections import defaultdict
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -17,8 +16,6 @@ from bulkmail.cli.unread import may_be_unread
 from bulkmail.cluster.observing import Event, Observer
 from bulkmail.model import Outcome, Recipient, State
 
-JSON_SECONDS, TEXT_SECONDS = 1.0, 10.0
-"""So often at most it is told how many are settled."""
 KINDS = 1000
 """So many kinds of refusals are told, one of each; all are counted."""
 TOLD = (State.FAILED, State.EXPIRED, State.IN_DOUBT, State.DEFERRED)
@@ -42,7 +39,6 @@ class Log(Observer):
         self._worker = f"{socket.gethostname()}:{os.getpid()}"
         self._counts: defaultdict[str, dict[State, int]] = defaultdict(dict)
         self._changed: set[str] = set()
-        self._next_at: defaultdict[str, float] = defaultdict(float)
         self._kinds: set[tuple[object, ...]] = set()
 
     def settled(self, campaign: str, recipient: Recipient, state: State, outcome: Outcome) -> None:
@@ -55,7 +51,7 @@ class Log(Observer):
             self._tell_of_refusal(campaign, recipient, state, outcome)
 
     def left(self, campaign: str, people: int, workers: int) -> None:
-        if campaign in self._changed and time.monotonic() >= self._next_at[campaign]:
+        if campaign in self._changed:
             told = f"{text.people(people)} left for {workers} worker" + "s" * (workers != 1)
             self._tell_counts(campaign, told, {"left": people, "workers": workers})
 
@@ -71,8 +67,6 @@ class Log(Observer):
     def _tell_counts(self, campaign: str, left: str, more: Mapping[str, object]) -> None:
         """What this worker has settled since it began."""
         self._changed.discard(campaign)
-        every = JSON_SECONDS if self._as_json else TEXT_SECONDS
-        self._next_at[campaign] = time.monotonic() + every
         states = self._counts[campaign]
         told = f"{text.states(states)} here" + (f" · {left}" if left else "")
         self._write(logging.INFO, "settled", campaign, told, {"states": states, **more})

@@ -93,6 +93,7 @@ def _what_is_left(campaign: _Seen, alive: int) -> Iterator[str]:
         yield f"{_shards(left.shards)} with {text.people(left.people)} left: " + _who_has(left)
         if not alive:
             yield "nobody sends it: no worker is alive. Start some: bulkmail worker --ledger URL"
+            yield "(one that runs already, and waits for the ledger, comes within 5 seconds)"
         elif waiting and left.next_at and left.next_at > time.time() + 1 and not left.held:
             yield f"waits until {text.moment(left.next_at)}"
     elif left.held:
@@ -119,6 +120,8 @@ def _workers(workers: Sequence[SeenWorker]) -> Iterator[str]:
     for worker in workers:
         since = text.moment(worker.started_at)
         yield f"{worker.name:<{width}}  {since:<22}  {worker.shards:>6,}  {_lease(worker)}"
+        for line in worker.left_for.splitlines() if worker.is_alive else ():
+            yield f"  does not send {line}"
 
 
 def _lease(worker: SeenWorker) -> str:

@@ -94,6 +94,7 @@ class _Shown(Observer):
     def __init__(self, progress: RunProgress, *, as_json: bool) -> None:
         self._progress = progress
         self._as_json = as_json
+        self._is_lost = False
 
     def waiting(self, why: str, at: float) -> None:
         self._progress.waiting(why, at)
@@ -102,8 +103,12 @@ class _Shown(Observer):
         self._progress.say(what)
 
     def happened(self, event: Event) -> None:
-        """What goes well is seen anyway."""
-        if event.level > logging.INFO:
+        """What goes well is seen anyway, but for a lease after one that was lost."""
+        is_back = event.name == "lease_begun" and self._is_lost
+        self._is_lost = event.name in ("lease_lost", "connection_lost") or (
+            self._is_lost and not is_back
+        )
+        if event.level > logging.INFO or is_back:
             campaign = f"{event.campaign}: " if event.campaign else ""
             self._progress.say(campaign + event.message)
 

@@ -36,6 +36,7 @@ class _StepBack:
     """
 
     plan: int
+    why: str = ""
     until: float = 0.0
     seconds: float = FIRST_STEP_BACK
 
@@ -60,6 +61,7 @@ class Campaigns:
         self._lease = lease
         self._late = late
         self._stepped_back: dict[int, _StepBack] = {}
+        self._told_left = ""
         self._names: dict[int, str] = {}
         self._making = asyncio.Lock()
         self._is_ending = False
@@ -104,6 +106,14 @@ class Campaigns:
                 await self._heed(campaign_id, sender)
             elif campaign_id not in opened:
                 sender.close(Stop(ExitStatus.CONTINUE, "paused from another terminal"))
+        left = [
+            f"{self.name(id_)}: {back.why}"
+            for id_, back in self._stepped_back.items()
+            if id_ not in self.senders
+        ]
+        if (told := "\n".join(left)) != self._told_left:
+            self._told_left = told
+            await self._connections.ask(self._lease.tell, told)
 
     async def end(self, stop: Stop) -> None:
         """Lets what is under way come to its end, for a bounded time."""
@@ -162,7 +172,7 @@ class Campaigns:
         back = self._stepped_back.setdefault(campaign_id, _StepBack(plan))
         if back.until > time.monotonic():
             return  # because of another shard that it was handed at the same time
-        back.until = time.monotonic() + back.seconds
+        back.why, back.until = " ".join(why.split()), time.monotonic() + back.seconds
         told = f"{why}; left to others for {back.seconds:g} s"
         self._tell(campaign_id, "campaign_left", told, logging.WARNING)
         back.seconds = min(LONGEST_STEP_BACK, 2 * back.seconds)

@@ -28,8 +28,8 @@ class Observer:
         """A recipient has come to `state`."""
 
     def left(self, campaign: str, people: int, workers: int) -> None:
-        """How many of it are in shards that are not done, and how many workers are alive; while it
-        is sent, some times a second.
+        """How many are left of its plan, and how many workers have some of them; while it is sent,
+        now and then.
         """
 
     def waiting(self, why: str, at: float) -> None:

@@ -25,6 +25,7 @@ class Worker:
         self._stop: Stop | None = None
         self._told = asyncio.Event()
         self._aborted = False
+        self._lost_for = ""
         self._tenure: Tenure | None = None
 
     async def run(self) -> Stop | None:
@@ -36,7 +37,7 @@ class Worker:
             try:
                 async with Tenure(self._charge, self._late) as tenure:
                     self._tenure = tenure
-                    pause = FIRST_PAUSE
+                    pause, self._lost_for = FIRST_PAUSE, ""
                     if self._stop is not None:
                         tenure.end(self._stop)
                     await tenure.hold()
@@ -64,11 +65,16 @@ class Worker:
             self._tenure.abort(cause)
 
     def _lost(self, error: LedgerError) -> None:
+        """Says so, once if it goes on."""
         self._charge.vitals.lost(str(error))
+        if str(error) == self._lost_for:
+            return
+        self._lost_for = str(error)
         name = "lease_lost" if isinstance(error, LeaseLostError) else "connection_lost"
         number = len(self._late)
         late = f", with {number} outcome{'s' * (number > 1)} to record" if number else ""
-        told = Event(name, f"{error}; begins anew{late}", level=logging.WARNING)
+        why = " ".join(str(error).split())
+        told = Event(name, f"{why}; begins anew{late}", level=logging.WARNING)
         self._charge.observer.happened(told)
 
     async def _within(self, seconds: float) -> None:

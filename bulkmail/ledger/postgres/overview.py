@@ -16,7 +16,7 @@ RECENT_SECONDS = 10
 
 _WORKERS = """
 SELECT name, started_at, extract(epoch FROM lease_until - clock_timestamp())::float,
-    count(shard.id)
+    count(shard.id), left_for
 FROM worker LEFT JOIN shard ON shard.worker_id = worker.id
 GROUP BY worker.id
 HAVING count(shard.id) > 0 OR lease_until > clock_timestamp() - make_interval(secs => ?)
@@ -56,13 +56,15 @@ FROM campaign WHERE id = ?
 
 class SeenWorker(NamedTuple):
     """`started_at` is in seconds since the epoch; `lease_seconds` are left of its lease, or, if
-    below 0, passed since; `shards` are those that it has, or had when it was lost.
+    below 0, passed since; `shards` are those that it has, or had when it was lost; `left_for` tells
+    which campaigns it leaves to others, and why, a line each.
     """
 
     name: str
     started_at: float
     lease_seconds: float
     shards: int
+    left_for: str
 
     @property
     def is_alive(self) -> bool:

@@ -114,6 +114,10 @@ class Lease:
         """Others may take at once what this worker has; nothing more is told of it."""
         self._db.execute("DELETE FROM worker WHERE id = ?", (self.worker_id,))
 
+    def tell(self, left_for: str) -> None:
+        """Which campaigns it leaves to others, and why; a line each."""
+        self._db.execute("UPDATE worker SET left_for = ? WHERE id = ?", (left_for, self.worker_id))
+
     def clear_away(self) -> bool:
         """A portion of what says nothing any more: workers that are long gone, and old grants (no
         quota's period is longer than a day). Whether there may be more.

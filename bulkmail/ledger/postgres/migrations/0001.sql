@@ -97,6 +97,7 @@ CREATE TABLE worker (
     name         text NOT NULL,                   -- host and process, for a person
     started_at   double precision NOT NULL,
     has_files    boolean NOT NULL DEFAULT false,  -- can send attachments for one person each
+    left_for     text NOT NULL DEFAULT '',        -- campaigns that it leaves to others, and why
     lease_until  timestamptz NOT NULL
 );
 
