@@ -39,6 +39,13 @@ WHERE status = 'queued' AND entrypoint = %s
 """
 
 
+_CLEAR_AWAY = b"""
+DELETE FROM pgqueuer_log WHERE ctid = ANY(ARRAY(
+    SELECT ctid FROM pgqueuer_log WHERE aggregated AND created < now() - interval '1 hour'
+    LIMIT 10000 FOR UPDATE SKIP LOCKED))
+"""
+
+
 def queue_of(campaign_id: int) -> str:
     """The name of a campaign's queue."""
     return f"bulkmail-{campaign_id}"
@@ -75,6 +82,11 @@ def enqueue(
             [str(shard) for shard in portion],
             on_conflict="skip",
         )
+
+
+def clear_away(connection: psycopg.Connection[Any]) -> None:
+    """A portion of what it did long ago, of which its statistics know."""
+    connection.execute(_CLEAR_AWAY)
 
 
 def next_at(connection: psycopg.Connection[Any], campaign_id: int) -> float | None:

@@ -736,6 +736,20 @@ async def test_a_grant_that_waited_long_for_its_connection_is_renewed(
     await ledger.close()
 
 
+async def test_who_waits_for_the_account_is_not_woken_by_asking(enrol: Enrol) -> None:
+    """Or it would ask again at once, with all of a processor."""
+    campaign = enrol(2)
+    ledger = CampaignLedger(campaign.ledger, campaign.record, "a", campaign.content_id)
+    paces = DomainPaces({})
+    desk = Desk(Queues(ledger, paces), Pace([Rate(1, 60)]), paces, QUICK, Halt())
+    assert isinstance(await desk.next(), Granted)
+    later = await desk.next()
+    assert isinstance(later, Later)
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(desk.until(later), 0.2)
+    await ledger.close()
+
+
 async def test_a_used_up_quota_ends_the_run_and_says_when(serve: StartServer, enrol: Enrol) -> None:
     server, campaign = await serve(), enrol(20)
     for _ in range(2):

@@ -1,6 +1,7 @@
 """A worker in the database, when something was lost: its lease, its connection, or an answer."""
 
 import asyncio
+import math
 import signal
 import threading
 import time
@@ -351,6 +352,34 @@ def test_it_is_known_when_only_retries_of_the_plan_are_left(
     assert lease.next_retry_at(campaign.id) is None
 
 
+def test_it_is_known_when_somebody_whom_others_left_is_to_be_sent_to(
+    worker: Callable[[], Lease], campaign: CampaignRecord, sql: Sql
+) -> None:
+    lease, other = worker(), worker()
+    assert lease.next_elsewhere(campaign.id, []) == 0.0
+    assert lease.next_elsewhere(campaign.id, ["example.com"]) == math.inf
+    sql.execute("UPDATE recipient SET state = 'deferred', due_at = 5000")
+    assert lease.next_elsewhere(campaign.id, ["example.org"]) == 5000.0
+    assert other.take(first_shard(sql)) is not None
+    assert lease.next_elsewhere(campaign.id, ["example.com"]) == 0.0
+    assert other.next_elsewhere(campaign.id, []) == math.inf
+
+
+async def test_a_clock_that_is_put_back_leaves_nobody_without_rest(
+    worker: Callable[[], Lease], sql: Sql, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lease = worker()
+    shard = lease.take(first_shard(sql))
+    assert shard is not None
+    ledger = ShardLedger(lease._db, lease.worker_id, "account", 1)
+    ledger.add(shard)
+    now = time.time()
+    await ledger.claim(1, now)
+    monkeypatch.setattr(time, "time", lambda: now - 100)
+    at = await ledger.next_due_at()
+    assert at is not None and at > now
+
+
 def test_old_grants_and_workers_are_cleared_away(
     worker: Callable[[], Lease], sql: Sql, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -554,6 +583,111 @@ async def test_a_worker_whose_network_is_gone_can_be_told_to_end(
         process.send_signal(signal.SIGTERM)
         _, said = await asyncio.wait_for(process.communicate(), 60)
         assert process.returncode == 143, said.decode()
+
+
+async def test_a_worker_whose_database_is_gone_while_it_sends_can_be_told_to_end(
+    project: Project, serve: StartServer, postgres_url: str
+) -> None:
+    """Its rates have a connection of their own, for which nobody is to wait, either."""
+    server = await serve()
+    project.many(100)
+    project.campaign(server, rate="20/s", more=f"ledger: {postgres_url}")
+    assert (await project.bulkmail("run", "letter.yaml", "--yes", "--detach")).status == 0
+    parts = urlsplit(postgres_url)
+    assert parts.port is not None
+    relay = Relay(parts.port)
+    async with relay as port:
+        url = urlunsplit(parts._replace(netloc=f"{parts.username}@{HOST}:{port}"))
+        process = await project.start("worker", "--ledger", url, "--lease", "2s")
+        while len(server.paths) < 5:
+            await asyncio.sleep(0.01)
+        relay.cut()
+        await asyncio.sleep(3)
+        for _ in range(2):  # the second one gives up what cannot be recorded
+            process.send_signal(signal.SIGTERM)
+            await asyncio.sleep(0.2)
+        _, said = await asyncio.wait_for(process.communicate(), 30)
+        assert process.returncode == 143, said.decode()
+
+
+async def test_a_run_that_loses_the_connection_of_its_rates_begins_anew(
+    project: Project, serve: StartServer, postgres_url: str, sql: Sql
+) -> None:
+    server = await serve()
+    project.many(60)
+    project.campaign(server, rate="20/s", more=f"ledger: {postgres_url}")
+    process = await project.start("run", "letter.yaml", "--yes")
+    while len(server.paths) < 5:
+        await asyncio.sleep(0.01)
+    of_rates = f"{OF_OTHERS} AND query LIKE '%%reserve_slots%%'"
+    assert sql.execute(f"SELECT pg_terminate_backend(pid) {of_rates}").fetchall() == [(True,)]
+    _, err = await asyncio.wait_for(process.communicate(), 60)
+    assert process.returncode == 0, err.decode()
+    assert len(server.paths) == len(set(server.paths)) == 60
+
+
+async def test_a_run_that_another_worker_stopped_for_all_says_why(
+    project: Project, serve: StartServer, postgres_url: str, sql: Sql
+) -> None:
+    server = await serve()
+    project.many(60)
+    project.campaign(server, rate="20/s", more=f"ledger: {postgres_url}")
+    process = await project.start("run", "letter.yaml", "--yes")
+    while len(server.paths) < 5:
+        await asyncio.sleep(0.01)
+    sql.execute("UPDATE campaign SET is_open = false, stopped_for = 'it refuses: 550 5.7.1 no'")
+    _, err = await asyncio.wait_for(process.communicate(), 60)
+    assert process.returncode == 69 and "stopped: it refuses: 550 5.7.1 no" in err.decode()
+
+
+async def test_a_shard_that_cannot_be_finished_now_is_finished_later(
+    project: Project,
+    serve: StartServer,
+    postgres_url: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its worker must not keep it, since nobody else may take it as long as that lives."""
+    monkeypatch.setenv("TEST_PASSWORD", "secret")
+    server = await serve()
+    project.many(12)
+    project.campaign(server, more=f"ledger: {postgres_url}")
+    assert (await project.bulkmail("run", "letter.yaml", "--yes", "--detach")).status == 0
+    told = Told()
+    charge = Charge(postgres_url, told, until_idle=True, lease_seconds=3.0)
+    with psycopg.connect(postgres_url, options="-c search_path=bulkmail") as other:
+        lock = "SELECT 1 FROM campaign FOR NO KEY UPDATE"
+        told.on("campaign_begun", lambda: other.closed or other.execute(lock))
+        working = asyncio.create_task(Worker(charge).run())
+        await asyncio.wait_for(told.seen("connection_lost"), 30)
+        other.rollback()
+    await asyncio.wait_for(working, 60)
+    assert len(server.paths) == len(set(server.paths)) == 12
+
+
+async def test_a_quota_that_is_used_up_is_not_asked_for_again_and_again(
+    project: Project, serve: StartServer, postgres_url: str
+) -> None:
+    """Accounts are locked for that."""
+    said: list[str] = []
+
+    def answer(verb: str, argument: str) -> bytes | None:
+        said.append(verb)
+        is_used_up = said.count("MAIL") > 5 and verb == "MAIL"
+        return b"550 5.4.5 Daily user sending limit exceeded\r\n" if is_used_up else None
+
+    server = await serve(answer=answer)
+    project.many(120)  # in twelve shards
+    project.campaign(server, more=f"ledger: {postgres_url}")
+    assert (await project.bulkmail("run", "letter.yaml", "--yes", "--detach")).status == 0
+    worker = await project.start("worker", "--ledger", postgres_url)
+    async with asyncio.timeout(60):
+        while "quota is used up" not in (await project.bulkmail("status", "letter.yaml")).out:
+            await asyncio.sleep(0.1)
+    before = said.count("CONNECT")
+    await asyncio.sleep(3)
+    assert said.count("CONNECT") == before
+    worker.terminate()
+    await worker.communicate()
 
 
 async def test_a_worker_with_nothing_to_send_keeps_no_connection_of_what_it_sent(

@@ -71,7 +71,9 @@ async def send_with_others(
         # Who presses Ctrl-C wants no more of it to leave, from whichever process.
         home.ask_to_stop(plan.record, time.time())
         await asyncio.to_thread(home.has_stopped, plan.record, OTHERS_SECONDS)
-    return stop or _why_it_is_closed(plan, home, bounds.limit)
+    if stop is None or (stop.status is ExitStatus.CONTINUE and stop.resume_at is None):
+        return _why_it_is_closed(plan, home, bounds.limit) or stop
+    return stop
 
 
 def _why_it_is_closed(plan: Plan, home: PostgresHome, limit: int | None) -> Stop | None:

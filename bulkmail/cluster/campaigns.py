@@ -5,6 +5,7 @@ import logging
 import time
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 
 from bulkmail.campaign.edition import campaign_of
 from bulkmail.cluster.charge import Charge
@@ -17,11 +18,11 @@ from bulkmail.delivery import Stop
 from bulkmail.engine import Again
 from bulkmail.errors import BulkmailError, CampaignError, ExitStatus, LedgerError
 from bulkmail.ledger.contents import Contents
-from bulkmail.ledger.postgres.connection import LockedError, PostgresDatabase
+from bulkmail.ledger.postgres.connection import ConnectionLostError, LockedError, PostgresDatabase
 from bulkmail.ledger.postgres.overview import standing
 from bulkmail.ledger.postgres.rates import SharedPaces
 from bulkmail.ledger.postgres.sending import ShardLedger
-from bulkmail.ledger.postgres.shards import Late, Lease, Shard
+from bulkmail.ledger.postgres.shards import Late, Lease, Shard, handed_out, shared_file
 
 AGAIN_SECONDS = 0.25
 """After so long it is known what it means that a sender has ended."""
@@ -88,9 +89,10 @@ class Campaigns:
         try:
             async with self._making:
                 sender = self.senders.get(campaign_id) or await self._sender(campaign_id)
-        except LedgerError:
-            raise
         except BulkmailError as error:
+            is_lost = isinstance(error, ConnectionLostError) and self._charge.only is None
+            if isinstance(error, LedgerError) and not is_lost:
+                raise
             self._step_back(campaign_id, shard.plan, str(error))
             if self._charge.only is not None:
                 self.stop = Stop(error.status, str(error))
@@ -124,6 +126,11 @@ class Campaigns:
             await sender.ended()
             self._late += sender.ledger.late()
 
+    def break_off(self) -> None:
+        """Nothing more is to be had of the database, and nobody is to wait for it."""
+        for sender in self.senders.values():
+            sender.break_off()
+
     def abort(self, cause: str) -> None:
         """Waits for nothing that is under way."""
         for sender in self.senders.values():
@@ -149,8 +156,8 @@ class Campaigns:
             self.stop = stop
         elif stop.for_all:
             self._tell(campaign_id, "campaign_stopped", f"stopped: {stop.reason}", logging.ERROR)
-        elif stop.status is not ExitStatus.CONTINUE:
-            self._step_back(campaign_id, sender.plan, stop.reason)
+        elif stop.status is not ExitStatus.CONTINUE or stop.resume_at is not None:
+            self._step_back(campaign_id, sender.plan, stop.reason, stop.resume_at)
         else:
             await self._tell_how_it_stands(campaign_id, stop.reason)
 
@@ -168,12 +175,20 @@ class Campaigns:
             return replace(stop, for_all=False)
         return stop
 
-    def _step_back(self, campaign_id: int, plan: int, why: str) -> None:
+    def _step_back(
+        self, campaign_id: int, plan: int, why: str, resume_at: float | None = None
+    ) -> None:
+        """Until `resume_at`, in seconds since the epoch, or for longer each time."""
         back = self._stepped_back.setdefault(campaign_id, _StepBack(plan))
         if back.until > time.monotonic():
             return  # because of another shard that it was handed at the same time
-        back.why, back.until = " ".join(why.split()), time.monotonic() + back.seconds
-        told = f"{why}; left to others for {back.seconds:g} s"
+        back.why = " ".join(why.split())
+        if resume_at is not None:
+            back.until = time.monotonic() + resume_at - time.time()
+            self._tell(campaign_id, "campaign_left", back.why, logging.WARNING)
+            return
+        back.until = time.monotonic() + back.seconds
+        told = f"{back.why}; left to others for {back.seconds:g} s"
         self._tell(campaign_id, "campaign_left", told, logging.WARNING)
         back.seconds = min(LONGEST_STEP_BACK, 2 * back.seconds)
 
@@ -188,11 +203,22 @@ class Campaigns:
     # -- how one begins --------------------------------------------------------------------------
 
     async def _sender(self, campaign_id: int) -> Sender:
+        db = await self._connections.database()
+        try:
+            return await self._made(campaign_id, db)
+        except BaseException:
+            db.close()
+            raise
+
+    async def _made(self, campaign_id: int, db: PostgresDatabase) -> Sender:
+        """Files may take long to come: not in the thread in which the lease is renewed."""
         ask, lease, observer = self._connections.ask, self._lease, self._charge.observer
-        handed = await ask(lease.campaign, campaign_id)
+        handed = await asyncio.to_thread(handed_out, db, campaign_id)
         record = handed.record
         self._names[campaign_id] = record.name
-        campaign = await ask(campaign_of, handed.edition, lease.shared_file, self._charge.files)
+        campaign = await asyncio.to_thread(
+            campaign_of, handed.edition, partial(shared_file, db), self._charge.files
+        )
         submission = campaign.submission()
         try:
             composer = Composer(campaign.design, campaign.load, record.seed, campaign.open_file)
@@ -203,7 +229,6 @@ class Campaigns:
         def is_proven() -> bool:
             return contents.is_proven(record, handed.content_id)
 
-        db = await self._connections.database()
         ledger = ShardLedger(db, lease.worker_id, submission.account, handed.content_id)
         ledger.on_commit = lambda intents, seconds: observer.committed(
             record.name, intents, seconds

@@ -44,9 +44,9 @@ class Connections:
     async def database(self) -> PostgresDatabase:
         """A new one."""
         self._databases = [db for db in self._databases if not db.connection.closed]
-        db = await self.ask(PostgresDatabase, self._url)
+        db = await asyncio.to_thread(PostgresDatabase, self._url)
         self._databases.append(db)
-        await self.ask(db.bound_locks, self._lease_seconds / 3)
+        await asyncio.to_thread(db.bound_locks, self._lease_seconds / 3)
         return db
 
     async def for_engine(self) -> AsyncConnection[Any]:

@@ -1,6 +1,7 @@
 """One campaign, sent by one worker, as long as shards of it come."""
 
 import asyncio
+import math
 import time
 from collections.abc import Callable
 
@@ -8,8 +9,10 @@ from bulkmail.campaign import Campaign
 from bulkmail.cluster.limits import limits_of
 from bulkmail.cluster.rotation import rotate
 from bulkmail.delivery import Delivery, Stop
+from bulkmail.delivery.queues import NEXT_RETRY
 from bulkmail.delivery.seams import Composer
 from bulkmail.errors import ExitStatus
+from bulkmail.ledger.postgres.connection import ConnectionLostError
 from bulkmail.ledger.postgres.rates import SharedPaces
 from bulkmail.ledger.postgres.sending import ShardLedger
 from bulkmail.ledger.postgres.shards import Shard
@@ -100,8 +103,15 @@ class Sender:
         """When the next one of those whom it holds may go, in seconds since the epoch, and why not
         before; None while some may go now.
         """
-        is_waiting = 0 < self.ledger.shards == len(self.ledger.leftovers())
-        return self._delivery.next_turn() if is_waiting else None
+        if not 0 < self.ledger.shards == len(self.ledger.leftovers()):
+            return None
+        turn = self._delivery.next_turn() or (math.inf, "")
+        turn = min(turn, (self.ledger.next_retry_at(), NEXT_RETRY))
+        return turn if turn[0] < math.inf else None
+
+    def waiting(self) -> list[str]:
+        """The domains whose turn is to come."""
+        return self._delivery.waiting()
 
     def close(self, stop: Stop) -> None:
         """Nothing of the campaign is to be sent any more: all is done, or else `stop` says why."""
@@ -113,6 +123,10 @@ class Sender:
     def stop(self, stop: Stop) -> None:
         """Takes nothing new; what is under way is waited for, for a bounded time."""
         self._delivery.stop(stop)
+
+    def break_off(self) -> None:
+        """Nothing more is to be had of the database."""
+        self._paces.break_off()
 
     def abort(self, cause: str) -> None:
         """Waits for nothing."""
@@ -127,6 +141,8 @@ class Sender:
         self._task.result()
         if self.ledger.commits.failure is not None:
             raise self.ledger.commits.failure
+        if isinstance(self._paces.failure, ConnectionLostError):
+            raise self._paces.failure
 
     async def _run(self) -> None:
         watching = asyncio.create_task(self._watch())

@@ -7,6 +7,7 @@ import socket
 import time
 from contextlib import suppress
 
+from bulkmail import engine
 from bulkmail.cluster.campaigns import Campaigns
 from bulkmail.cluster.charge import Charge
 from bulkmail.cluster.connections import Connections
@@ -14,14 +15,13 @@ from bulkmail.cluster.observing import Event
 from bulkmail.delivery import Stop
 from bulkmail.delivery.desk import come_back
 from bulkmail.delivery.queues import NEXT_RETRY
-from bulkmail.engine import Again, Engine, enqueue
+from bulkmail.engine import Again, Engine
 from bulkmail.errors import ExitStatus, LedgerError
 from bulkmail.ledger.postgres.connection import ConnectionLostError, LockedError, PostgresDatabase
 from bulkmail.ledger.postgres.opening import version_of
 from bulkmail.ledger.postgres.shards import (
     Late,
     Lease,
-    LeaseLostError,
     ShardBusyError,
     settle_late,
 )
@@ -32,7 +32,7 @@ LEFT_SECONDS = 10.0
 """So often it tells how much is left for all; a tenth of it in the run that shows that."""
 UNATTENDED_SECONDS = 5.0
 """So often it looks for shards that the engine does not know of."""
-CLEAR_AWAY_SECONDS = 3600.0
+CLEAR_AWAY_SECONDS = 600.0
 """So often it clears away what says nothing any more."""
 COME_BACK_SECONDS = 5.0
 """So often a run that sends nothing looks for when to come back, and for so long nobody was to be
@@ -88,6 +88,7 @@ class Tenure:
         if error is not None:
             self._charge.vitals.lost(str(error))
             self._connections.break_off()
+            self._campaigns.break_off()
         reason = self.stop or Stop(ExitStatus.LEDGER, "the lease or the database was lost")
         await self._campaigns.end(reason)
         await self._end_engine(0.0 if error is not None else ENGINE_SECONDS)
@@ -196,10 +197,11 @@ class Tenure:
             now = time.monotonic()
             if now > clear_away_at and not await self._ask(self._lease.clear_away):
                 clear_away_at = now + CLEAR_AWAY_SECONDS
+                await self._ask(engine.clear_away, self._db.connection)
             await asyncio.sleep(UNATTENDED_SECONDS)
             await self._record_late()
             for campaign_id, shards in (await self._ask(self._lease.unattended)).items():
-                await self._ask(enqueue, self._db.connection, campaign_id, shards, 0.0)
+                await self._ask(engine.enqueue, self._db.connection, campaign_id, shards, 0.0)
 
     def _raise_what_failed(self) -> None:
         if self._failure is not None:
@@ -253,11 +255,12 @@ class Tenure:
         if now < self._looks_at:
             return
         self._looks_at = now + COME_BACK_SECONDS
-        if turn is None:
+        if sender is None:
             at = await self._ask(self._lease.next_retry_at, campaign_id)
             turn = None if at is None else (at, NEXT_RETRY)
-        elif not await self._ask(self._lease.is_alone_with, campaign_id):
-            turn = None
+        elif turn is not None:
+            at = await self._ask(self._lease.next_elsewhere, campaign_id, sender.waiting())
+            turn = min(turn, (at, NEXT_RETRY))
         if turn is not None and not self._is_soon(turn[0]):
             at, why = turn
             self.end(come_back(why, at))
@@ -275,7 +278,7 @@ class Tenure:
             raise Again(0.0)
         try:
             await self._send_shard(shard_id)
-        except (Again, ConnectionLostError, LeaseLostError):
+        except Again:
             raise
         except Exception as error:
             self._failure = error

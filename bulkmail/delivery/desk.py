@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from bulkmail.delivery.queues import Later, Queues
@@ -118,7 +118,7 @@ class Desk:
         if self._halt or self._choosing.locked() or self._handed_out == self._limits.messages:
             return None
         now = self._now()
-        if not self._pace.may_go(now) or (recipient := self._queues.take_at_once()) is None:
+        if not self._pace.may_go(now) or (recipient := self._queues.take_at_once(now)) is None:
             return None
         self._handed_out += 1
         self.ahead = True
@@ -229,8 +229,8 @@ class Desk:
                 return self._nobody(recipient)
             waited = await self._wait_for_turn()
             if not isinstance(waited, float):
-                self._queues.put_back(recipient)
-                return waited
+                self._queues.put_back(recipient)  # which is news, but not to whom it happened
+                return waited and replace(waited, news=self._queues.news)
             await self._domain_paces.refill(recipient.domain, self._queues.coming)
             if self._may_go(recipient, now := self._now()):
                 self._handed_out += 1

@@ -81,9 +81,8 @@ class Queues:
             if at > self._now() and not news.is_set():
                 return None if at == math.inf else Later(at, why, news)
 
-    def take_at_once(self) -> Recipient | None:
-        """The first of those in memory, if they may go now and no domain's time has come."""
-        now = self._now()
+    def take_at_once(self, now: float) -> Recipient | None:
+        """The first of those in memory, if they may go `now` and no domain's time has come."""
         claimed = self._others.claimed
         if not claimed or (self._agenda and self._agenda[0][0] <= now):
             return None
@@ -129,6 +128,11 @@ class Queues:
         if queue is None or queue.looks_at == math.inf:
             return None
         return self.clock() + queue.looks_at - self._now(), queue.why
+
+    def waiting(self) -> list[str]:
+        """The domains whose turn is to come."""
+        now = self._now()
+        return [d for d, queue in self._apart.items() if now < queue.looks_at < math.inf]
 
     def held_up(self) -> set[int]:
         """The ids of those in memory whose domain is apart."""

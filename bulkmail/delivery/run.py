@@ -89,6 +89,10 @@ class Delivery:
         """
         return self._queues.next_turn()
 
+    def waiting(self) -> list[str]:
+        """The domains whose turn is to come."""
+        return self._queues.waiting()
+
     def held_up(self) -> set[int]:
         """The ids of those who were claimed and wait for nothing but their domain's turn."""
         return self._queues.held_up()

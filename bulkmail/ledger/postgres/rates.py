@@ -93,6 +93,10 @@ class SharedPaces:
         self._times_put = 0
         """How often the database's clock was."""
 
+    def break_off(self) -> None:
+        """Who waits for the database hears ConnectionLostError."""
+        self._reservations.break_off()
+
     async def close(self) -> None:
         """To be called when no task uses the paces any more."""
         self.failure = self.failure or LedgerError("the rates are not kept any more")

@@ -135,6 +135,10 @@ class Reservations:
             answers.append((reservation or 0, until, number, none_until))
         return answers
 
+    def break_off(self) -> None:
+        if self._db is not None:
+            self._db.break_off()
+
     def close(self) -> None:
         if self._db is not None:
             self._db.close()

@@ -85,6 +85,8 @@ class ShardLedger:
         """The same people, as they are to be sent to next."""
         self._shards: tuple[Shard, ...] = ()
         """Those of which something may still be recorded; read by the writer's thread, too."""
+        self._now = 0.0
+        """The loop's clock, when it claimed last: it does not go back."""
         self._begun: dict[int, float] = {}
         """When the last attempt of a recipient began whose intent was recorded."""
         self._under_way: set[int] = set()
@@ -144,6 +146,11 @@ class ShardLedger:
                 found[held.shard.id].domains.add(self._people[id_].domain)
         return list(found.values())
 
+    def next_retry_at(self) -> float:
+        """When the first of all who were deferred is due; infinity: nobody was."""
+        heads = [queue.deferred[0][0] for queue in self._queues.values() if queue.deferred]
+        return min(heads, default=math.inf)
+
     def give_up(self, shard: Shard) -> None:
         """Ends one of these: others are to send to whoever is left there, whenever they can."""
         self._end(self._held[shard.id], math.inf)
@@ -160,6 +167,7 @@ class ShardLedger:
         self, limit: int, now: float, domain: str | None = None
     ) -> tuple[list[Recipient], bool]:
         """See `CampaignLedger.claim`."""
+        self._now = now
         queue = self._queues[domain]
         found = self._due(queue, max(1, limit // 2), now)
         while queue.pending and len(found) < limit:
@@ -181,7 +189,7 @@ class ShardLedger:
         deferred = self._queues[domain].deferred
         due_at = deferred[0][0] if deferred else None
         if domain is None and self.is_open and not self._is_to_be_decided:
-            look_at = time.time() + LOOK_SECONDS
+            look_at = max(self._now, time.time()) + LOOK_SECONDS
             return look_at if due_at is None else min(look_at, due_at)
         return due_at
 

@@ -1,7 +1,7 @@
 """What a worker does in the database: it holds a lease, takes shards under it, and records."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -35,6 +35,17 @@ _RETRIES = """
 SELECT min(due_at), bool_and(state = 'deferred') FROM shard JOIN recipient
     ON recipient.campaign_id = shard.campaign_id AND recipient.id BETWEEN first_id AND last_id
 WHERE shard.campaign_id = ? AND state IN ('pending', 'deferred', 'in_flight')
+"""
+
+_ELSEWHERE = """
+SELECT CASE WHEN EXISTS (
+    SELECT 1 FROM shard JOIN worker ON worker.id = worker_id
+    WHERE worker.id <> ? AND lease_until > clock_timestamp() AND campaign_id = ?
+) THEN 0 ELSE coalesce(min(due_at), 'infinity') END
+FROM shard JOIN recipient
+    ON recipient.campaign_id = shard.campaign_id AND recipient.id BETWEEN first_id AND last_id
+WHERE worker_id IS DISTINCT FROM ? AND shard.campaign_id = ?
+    AND state IN ('pending', 'deferred') AND domain <> ALL(?)
 """
 
 _RECORD = f"SELECT record({marks(range(23))})"
@@ -159,33 +170,16 @@ class Lease:
         at, is_all = self._db.execute(_RETRIES, (campaign_id,)).fetchone()
         return float(at) if is_all else None
 
-    def is_alone_with(self, campaign_id: int) -> bool:
-        """Whether every shard of it was taken before, and no other living worker has one."""
-        [others] = self._db.execute(
-            "SELECT EXISTS (SELECT 1 FROM shard LEFT JOIN worker ON worker.id = worker_id"
-            " AND worker.id <> ? AND lease_until > clock_timestamp()"
-            " WHERE campaign_id = ? AND (epoch = 0 OR worker.id IS NOT NULL))",
-            (self.worker_id, campaign_id),
+    def next_elsewhere(self, campaign_id: int, domains: Collection[str]) -> float:
+        """When the first one of its plan whom this worker does not have is to be sent to, in
+        seconds since the epoch: 0 if that is now, or another living worker has a shard; infinity if
+        there are only people of `domains`.
+        """
+        worker = self.worker_id
+        [at] = self._db.execute(
+            _ELSEWHERE, (worker, campaign_id, worker, campaign_id, list(domains))
         ).fetchone()
-        return not others
-
-    def campaign(self, campaign_id: int) -> Handed:
-        """What was planned last for it."""
-        name, plan, content_id, edition = self._db.execute(
-            "SELECT name, plan, content_id, edition FROM campaign WHERE id = ?", (campaign_id,)
-        ).fetchone()
-        record = find_campaign(self._db, name)
-        assert record is not None
-        return Handed(record, plan, content_id, edition)
-
-    def shared_file(self, digest: str) -> bytes:
-        """Raises LookupError."""
-        found = self._db.execute(
-            "SELECT content FROM shared_file WHERE digest = ?", (digest,)
-        ).fetchone()
-        if found is None:
-            raise LookupError(digest)
-        return bytes(found[0])
+        return float(at)
 
     # -- shards ----------------------------------------------------------------------------------
 
@@ -288,6 +282,24 @@ class Lease:
                     "UPDATE run SET ended_at = ? WHERE campaign_id = ? AND ended_at IS NULL",
                     (now, campaign_id),
                 )
+
+
+def handed_out(db: PostgresDatabase, campaign_id: int) -> Handed:
+    """What was planned last for it."""
+    name, plan, content_id, edition = db.execute(
+        "SELECT name, plan, content_id, edition FROM campaign WHERE id = ?", (campaign_id,)
+    ).fetchone()
+    record = find_campaign(db, name)
+    assert record is not None
+    return Handed(record, plan, content_id, edition)
+
+
+def shared_file(db: PostgresDatabase, digest: str) -> bytes:
+    """Raises LookupError."""
+    found = db.execute("SELECT content FROM shared_file WHERE digest = ?", (digest,)).fetchone()
+    if found is None:
+        raise LookupError(digest)
+    return bytes(found[0])
 
 
 def record(
