@@ -750,6 +750,27 @@ async def test_who_waits_for_the_account_is_not_woken_by_asking(enrol: Enrol) ->
     await ledger.close()
 
 
+class TooLate(DomainPaces):
+    """What is reserved for a domain is over whenever it comes."""
+
+    def may_go(self, domain: str, now: float) -> bool:
+        return False
+
+
+async def test_rates_that_can_never_be_kept_together_are_told(
+    enrol: Enrol, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bulkmail.delivery.desk.PATIENCE_SECONDS", 0.1)
+    campaign = enrol(2)
+    ledger = CampaignLedger(campaign.ledger, campaign.record, "a", campaign.content_id)
+    paces, halt = TooLate({"example.com": [Rate(8, 1)]}), Halt()
+    desk = Desk(Queues(ledger, paces), Pace([]), paces, QUICK, halt)
+    assert await asyncio.wait_for(desk.next(), 30) is None
+    assert halt.stop is not None and halt.stop.status is ExitStatus.LEDGER
+    assert "too far away for these rates" in halt.stop.reason
+    await ledger.close()
+
+
 async def test_a_used_up_quota_ends_the_run_and_says_when(serve: StartServer, enrol: Enrol) -> None:
     server, campaign = await serve(), enrol(20)
     for _ in range(2):

@@ -20,6 +20,8 @@ TOLD_SECONDS = 2.0
 """Longer waits are told to whoever looks on."""
 IDLE_SECONDS = 20.0
 """Sessions that would not be used for longer are ended: servers do not like to wait."""
+MISSES, PATIENCE_SECONDS = 100, 30.0
+"""So often, and for so long, somebody may go by each rate, but never by all at one time."""
 RATE = "the rate allows the next message"
 
 
@@ -92,6 +94,8 @@ class Desk:
         self._now = time.monotonic
         self._choosing = asyncio.Lock()
         self._handed_out = 0
+        self._misses: tuple[float, int] | None = None
+        """Since when, and how often, nobody could go by all rates at one time."""
         self._waiting = 0
         self._said = ""
         self._used_at = limits.account_used_at or time.time()
@@ -237,6 +241,18 @@ class Desk:
                 self.ahead = waited <= 0
                 return self._granted(recipient, now)
             self._queues.put_back(recipient)
+            self._missed(now)
+
+    def _missed(self, now: float) -> None:
+        """What one rate reserved was over when that of another one came."""
+        self._misses = self._misses or (now, 0)
+        since, number = self._misses
+        self._misses = since, number + 1
+        if number > MISSES and now - since > PATIENCE_SECONDS:
+            raise LedgerError(
+                "the database is too far away for these rates: what one of them reserved is over"
+                " when its answer for another one comes"
+            )
 
     async def _wait_for_turn(self) -> float | Later | None:
         """Waits for the account's next grant: for how many seconds. If that is long, when to ask
@@ -289,6 +305,7 @@ class Desk:
 
     def _granted(self, recipient: Recipient, now: float) -> Granted:
         """Counts a message that goes now, when all rates allow it."""
+        self._misses = None
         self._pace.grant(now)
         self._domain_paces.grant(recipient.domain, now)
         is_recorded = self._domain_paces.is_recorded(recipient.domain)
