@@ -5,6 +5,8 @@ import math
 import os
 import socket
 import time
+from collections import defaultdict
+from collections.abc import Mapping
 from contextlib import suppress
 
 from bulkmail import engine
@@ -32,6 +34,8 @@ LEFT_SECONDS = 10.0
 """So often it tells how much is left for all; a tenth of it in the run that shows that."""
 UNATTENDED_SECONDS = 5.0
 """So often it looks for shards that the engine does not know of."""
+REST_SECONDS = 1.0
+"""A shard that was given up comes again after so long, when the engine has forgotten it."""
 CLEAR_AWAY_SECONDS = 600.0
 """So often it clears away what says nothing any more."""
 COME_BACK_SECONDS = 5.0
@@ -64,6 +68,7 @@ class Tenure:
         self._tasks: list[asyncio.Task[None]] = []
         self._looks_at = 0.0
         self._told_left_at: dict[int, float] = {}
+        self._given_up: defaultdict[int, list[int]] = defaultdict(list)
         self._failure: Exception | None = None
 
     def end(self, stop: Stop) -> None:
@@ -192,16 +197,24 @@ class Tenure:
 
     async def _attend(self) -> None:
         """Queues shards that nobody has: that were given up, or that the engine lost."""
-        clear_away_at = 0.0
+        clear_away_at = look_at = 0.0
+        resting: defaultdict[int, list[int]] = defaultdict(list)
         while True:
             now = time.monotonic()
             if now > clear_away_at and not await self._ask(self._lease.clear_away):
                 clear_away_at = now + CLEAR_AWAY_SECONDS
                 await self._ask(engine.clear_away, self._db.connection)
-            await asyncio.sleep(UNATTENDED_SECONDS)
-            await self._record_late()
-            for campaign_id, shards in (await self._ask(self._lease.unattended)).items():
-                await self._ask(engine.enqueue, self._db.connection, campaign_id, shards, 0.0)
+            await self._enqueue(resting)
+            resting, self._given_up = self._given_up, defaultdict(list)
+            await asyncio.sleep(REST_SECONDS)
+            if now > look_at:
+                look_at = now + UNATTENDED_SECONDS
+                await self._record_late()
+                await self._enqueue(await self._ask(self._lease.unattended))
+
+    async def _enqueue(self, shards: Mapping[int, list[int]]) -> None:
+        for campaign_id, ids in shards.items():
+            await self._ask(engine.enqueue, self._db.connection, campaign_id, ids, 0.0)
 
     def _raise_what_failed(self) -> None:
         if self._failure is not None:
@@ -296,6 +309,7 @@ class Tenure:
             return
         if at is not None:
             await self._ask(self._lease.hand_back, shard)
-        if at == math.inf:
-            return  # as one that nobody has it is queued anew, after all others
+        if at == math.inf:  # it is queued anew, after all others
+            self._given_up[shard.campaign_id].append(shard.id)
+            return
         raise Again(at - time.time() if at is not None else 0.0)
