@@ -43,7 +43,7 @@ from bulkmail.model import (
     Submission,
 )
 
-from .conftest import Project, StartServer
+from .conftest import Project, RecordingServer, StartServer
 from .crash.relay import HOST, Relay
 
 OK = Outcome(Phase.DOT, Reply(250, "2.0.0", "2.0.0 kept"))
@@ -610,15 +610,23 @@ async def test_a_worker_whose_database_is_gone_while_it_sends_can_be_told_to_end
         assert process.returncode == 143, said.decode()
 
 
-async def test_a_run_that_loses_the_connection_of_its_rates_begins_anew(
-    project: Project, serve: StartServer, postgres_url: str, sql: Sql
-) -> None:
+async def under_way(
+    project: Project, serve: StartServer, url: str
+) -> tuple[RecordingServer, asyncio.subprocess.Process]:
+    """A run that sends to sixty people, of whom the first ones have got it."""
     server = await serve()
     project.many(60)
-    project.campaign(server, rate="20/s", more=f"ledger: {postgres_url}")
+    project.campaign(server, rate="20/s", more=f"ledger: {url}")
     process = await project.start("run", "letter.yaml", "--yes")
     while len(server.paths) < 5:
         await asyncio.sleep(0.01)
+    return server, process
+
+
+async def test_a_run_that_loses_the_connection_of_its_rates_begins_anew(
+    project: Project, serve: StartServer, postgres_url: str, sql: Sql
+) -> None:
+    server, process = await under_way(project, serve, postgres_url)
     of_rates = f"{OF_OTHERS} AND query LIKE '%%reserve_slots%%'"
     assert sql.execute(f"SELECT pg_terminate_backend(pid) {of_rates}").fetchall() == [(True,)]
     _, err = await asyncio.wait_for(process.communicate(), 60)
@@ -629,12 +637,7 @@ async def test_a_run_that_loses_the_connection_of_its_rates_begins_anew(
 async def test_a_run_that_another_worker_stopped_for_all_says_why(
     project: Project, serve: StartServer, postgres_url: str, sql: Sql
 ) -> None:
-    server = await serve()
-    project.many(60)
-    project.campaign(server, rate="20/s", more=f"ledger: {postgres_url}")
-    process = await project.start("run", "letter.yaml", "--yes")
-    while len(server.paths) < 5:
-        await asyncio.sleep(0.01)
+    _, process = await under_way(project, serve, postgres_url)
     sql.execute("UPDATE campaign SET is_open = false, stopped_for = 'it refuses: 550 5.7.1 no'")
     _, err = await asyncio.wait_for(process.communicate(), 60)
     assert process.returncode == 69 and "stopped: it refuses: 550 5.7.1 no" in err.decode()
